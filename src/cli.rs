@@ -1,0 +1,155 @@
+//! The command line, and what it exits with: 0 done, 1 cannot run, 2 bad configuration or usage.
+
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{LogLevel, Overrides, Settings};
+use crate::export::api;
+use crate::export::prometheus::Renderer;
+use crate::{daemon, logging};
+
+const CANNOT_RUN: u8 = 1;
+const BAD_CONFIGURATION: u8 = 2;
+
+#[derive(Parser)]
+#[command(
+    name = "virtstatd",
+    version,
+    about = "Samples every VM of this host in bulk and serves Prometheus metrics and JSON",
+    after_help = "\
+Without a command it runs the daemon. Try:
+  virtstatd                                   the host's VMs, on http://127.0.0.1:9177
+  virtstatd --uri test:///default             libvirt's built-in test driver, no hypervisor needed
+  virtstatd check --config FILE               is this configuration good?
+  virtstatd snapshot | jq                     one sample, as JSON
+
+It reads /etc/virtstatd/virtstatd.toml if that exists. SIGHUP reads it again, SIGTERM ends the daemon.
+It serves /metrics, /api/v1/domains, /api/v1/domains/{uuid-or-name}, /api/v1/status, /-/healthy and /-/ready.
+
+Exit status: 0 done, 1 cannot run, 2 bad configuration or usage."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    options: Options,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon (the default)
+    Run,
+    /// Check the configuration without opening a port or a connection
+    Check,
+    /// Take one sample, print it, and exit
+    Snapshot {
+        /// What to print
+        #[arg(long, value_enum, default_value_t = Format::Json)]
+        format: Format,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    /// What /api/v1/domains serves
+    Json,
+    /// What /metrics serves about the domains
+    Prometheus,
+}
+
+/// Given before or behind the command; they win over the file.
+#[derive(Args)]
+struct Options {
+    /// Configuration file [default: /etc/virtstatd/virtstatd.toml if it exists]
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// libvirt URI to connect to, read-only [default: qemu:///system]
+    #[arg(long, global = true, value_name = "URI", value_parser = Overrides::parse_uri)]
+    uri: Option<String>,
+    /// Address to listen on, IP:PORT; may be given several times [default: 127.0.0.1:9177]
+    #[arg(long, global = true, value_name = "ADDR", value_parser = Overrides::parse_listen)]
+    listen: Vec<SocketAddr>,
+    /// Log this level and what is graver: error, warn, info, debug, trace [default: info]
+    #[arg(long, global = true, value_name = "LEVEL", value_parser = str::parse::<LogLevel>)]
+    log_level: Option<LogLevel>,
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Cli { command, options } = Cli::parse();
+    let Options { config, uri, listen, log_level } = options;
+    let overrides = Overrides { config, uri, listen, log_level };
+    let settings = match Settings::load(&overrides) {
+        Ok(settings) => settings,
+        Err(error) => return fail(BAD_CONFIGURATION, &error),
+    };
+    match command.unwrap_or(Command::Run) {
+        Command::Run => {
+            let logging = logging::start(settings.log_level.0);
+            match daemon::run(settings, &overrides, &logging) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(CANNOT_RUN, &error),
+            }
+        }
+        Command::Check => {
+            for warning in &settings.warnings {
+                eprintln!("virtstatd: warning: {warning}");
+            }
+            print(&describe(&settings))
+        }
+        Command::Snapshot { format } => {
+            // Its errors are its exit status; more only for those who ask.
+            let level = overrides.log_level.map_or(tracing::Level::ERROR, |level| level.0);
+            let _logging = logging::start(level);
+            match daemon::sample_once(&settings) {
+                Err(error) => fail(CANNOT_RUN, &error),
+                Ok((store, snapshot)) => print(&match format {
+                    Format::Prometheus => Renderer::default().render(snapshot, store.now(), &store).text(),
+                    Format::Json => serde_json::to_string_pretty(&api::domains(&snapshot, store.now()))
+                        .map(|text| text + "\n")
+                        .unwrap_or_default(),
+                }),
+            }
+        }
+    }
+}
+
+/// What `check` says of good settings.
+fn describe(settings: &Settings) -> String {
+    let addresses: Vec<String> = settings.listen.iter().map(ToString::to_string).collect();
+    let groups: Vec<String> = settings
+        .sampling
+        .groups
+        .iter()
+        .map(|(group, period)| format!("{} {}", group.label(), humantime::format_duration(*period)))
+        .collect();
+    format!(
+        "The configuration is good.\n  uri        {}\n  listen     {}\n  groups     {}\n  inventory  {}\n  workers    {}\n  log level  {}\n",
+        settings.uri,
+        addresses.join(", "),
+        groups.join(", "),
+        humantime::format_duration(settings.sampling.inventory),
+        settings.sampling.workers,
+        settings.log_level,
+    )
+}
+
+fn print(text: &str) -> ExitCode {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => ExitCode::SUCCESS,
+        // `virtstatd snapshot | head` is no fault of ours.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
+        Err(error) => fail(CANNOT_RUN, &error),
+    }
+}
+
+fn fail(code: u8, error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("virtstatd: {error}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,243 @@
+//! The shape of the file. Each value checks itself, so that the error carries its line.
+
+use std::fmt;
+use std::marker::PhantomData;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::de::{Deserializer, Error, Visitor};
+use serde::{Deserialize, de};
+
+use super::defaults;
+use super::settings::LogLevel;
+use crate::model::Group;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct File {
+    pub(super) libvirt: Libvirt,
+    pub(super) http: Http,
+    pub(super) sampling: Sampling,
+    pub(super) log: Log,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Libvirt {
+    pub(super) uri: Option<Checked<Uri>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Http {
+    pub(super) listen: Option<Checked<Listen>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Sampling {
+    pub(super) groups: Option<Checked<Groups>>,
+    pub(super) period: Option<Checked<Period>>,
+    pub(super) periods: Periods,
+    pub(super) workers: Option<Checked<Workers>>,
+}
+
+/// One key a group, and one for the inventory.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Periods {
+    state: Option<Checked<Period>>,
+    cpu: Option<Checked<Period>>,
+    vcpu: Option<Checked<Period>>,
+    interface: Option<Checked<Period>>,
+    block: Option<Checked<Period>>,
+    balloon: Option<Checked<Period>>,
+    pub(super) inventory: Option<Checked<Period>>,
+}
+
+impl Periods {
+    pub(super) fn of(&self, group: Group) -> Option<Duration> {
+        let period = match group {
+            Group::State => &self.state,
+            Group::Cpu => &self.cpu,
+            Group::Vcpu => &self.vcpu,
+            Group::Interface => &self.interface,
+            Group::Block => &self.block,
+            Group::Balloon => &self.balloon,
+        };
+        period.as_ref().map(|period| period.0)
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Log {
+    pub(super) level: Option<Checked<LogLevel>>,
+}
+
+/// A value that is read and checked in one step.
+pub(super) trait Check {
+    type Value;
+    const EXPECTED: &'static str;
+
+    fn text(_: &str) -> Option<Result<Self::Value, String>> {
+        None
+    }
+    fn number(_: i64) -> Option<Result<Self::Value, String>> {
+        None
+    }
+    fn list(_: Vec<String>) -> Option<Result<Self::Value, String>> {
+        None
+    }
+}
+
+pub(super) struct Checked<C: Check>(pub(super) C::Value);
+
+impl<C: Check> fmt::Debug for Checked<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(C::EXPECTED)
+    }
+}
+
+impl<'de, C: Check> Deserialize<'de> for Checked<C> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(CheckVisitor(PhantomData::<C>)).map(Self)
+    }
+}
+
+struct CheckVisitor<C>(PhantomData<C>);
+
+impl<'de, C: Check> Visitor<'de> for CheckVisitor<C> {
+    type Value = C::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(C::EXPECTED)
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<C::Value, E> {
+        let checked = C::text(text).ok_or_else(|| E::invalid_type(de::Unexpected::Str(text), &self))?;
+        checked.map_err(E::custom)
+    }
+
+    fn visit_i64<E: Error>(self, number: i64) -> Result<C::Value, E> {
+        let checked = C::number(number).ok_or_else(|| E::invalid_type(de::Unexpected::Signed(number), &self))?;
+        checked.map_err(E::custom)
+    }
+
+    fn visit_seq<A: de::SeqAccess<'de>>(self, mut items: A) -> Result<C::Value, A::Error> {
+        let mut texts = Vec::new();
+        while let Some(text) = items.next_element::<String>()? {
+            texts.push(text);
+        }
+        let checked = C::list(texts).ok_or_else(|| A::Error::invalid_type(de::Unexpected::Seq, &self))?;
+        checked.map_err(A::Error::custom)
+    }
+}
+
+/// `15s`, `500ms`, `1m 30s`.
+pub(super) struct Period;
+
+impl Check for Period {
+    type Value = Duration;
+    const EXPECTED: &'static str = r#"a duration with its unit, such as "15s" or "1m""#;
+
+    fn text(text: &str) -> Option<Result<Duration, String>> {
+        Some(match humantime::parse_duration(text) {
+            Err(error) => Err(format!("{text:?} is no duration ({error}); expected {}", Self::EXPECTED)),
+            Ok(period) if (defaults::SHORTEST_PERIOD..=defaults::LONGEST_PERIOD).contains(&period) => Ok(period),
+            Ok(_) => Err(format!(
+                "a period of {text:?} is out of range; expected {} to {}",
+                humantime::format_duration(defaults::SHORTEST_PERIOD),
+                humantime::format_duration(defaults::LONGEST_PERIOD),
+            )),
+        })
+    }
+}
+
+pub(super) struct Workers;
+
+impl Check for Workers {
+    type Value = usize;
+    const EXPECTED: &'static str = "a whole number of threads, from 1 to 4";
+
+    fn number(number: i64) -> Option<Result<usize, String>> {
+        let workers = usize::try_from(number).ok().filter(|count| (1..=defaults::MOST_WORKERS).contains(count));
+        Some(workers.ok_or_else(|| format!("{number} workers are not possible; expected {}", Self::EXPECTED)))
+    }
+}
+
+pub(super) struct Groups;
+
+impl Check for Groups {
+    type Value = Vec<Group>;
+    const EXPECTED: &'static str = r#"a list of stats groups, such as ["state", "cpu"]"#;
+
+    fn list(names: Vec<String>) -> Option<Result<Vec<Group>, String>> {
+        let mut groups = Vec::new();
+        for name in names {
+            let Some(group) = Group::from_label(&name) else {
+                let known = Group::ALL.map(|group| format!("{:?}", group.label())).join(", ");
+                return Some(Err(format!("unknown stats group {name:?}; expected one of {known}")));
+            };
+            if !groups.contains(&group) {
+                groups.push(group);
+            }
+        }
+        let none = || format!("no stats group at all; expected {}, or leave the key out for all", Self::EXPECTED);
+        Some(if groups.is_empty() { Err(none()) } else { Ok(groups) })
+    }
+}
+
+pub(super) struct Listen;
+
+impl Check for Listen {
+    type Value = Vec<SocketAddr>;
+    const EXPECTED: &'static str = r#"a list of addresses with port, such as ["127.0.0.1:9177", "[::1]:9177"]"#;
+
+    fn list(texts: Vec<String>) -> Option<Result<Vec<SocketAddr>, String>> {
+        let addresses: Result<Vec<_>, _> = texts.iter().map(|text| parse_listen(text)).collect();
+        Some(addresses.and_then(|addresses| {
+            if addresses.is_empty() { Err(format!("no address at all; expected {}", Self::EXPECTED)) } else { Ok(addresses) }
+        }))
+    }
+}
+
+/// An address to listen on.
+pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("{text:?} is no address to listen on; expected IP:PORT, such as 127.0.0.1:9177, 0.0.0.0:9177 or [::]:9177")
+    })
+}
+
+pub(super) struct Uri;
+
+impl Check for Uri {
+    type Value = String;
+    const EXPECTED: &'static str = r#"a libvirt URI, such as "qemu:///system""#;
+
+    fn text(text: &str) -> Option<Result<String, String>> {
+        Some(parse_uri(text))
+    }
+}
+
+/// A libvirt URI; libvirt itself says later whether it knows the driver.
+pub(super) fn parse_uri(text: &str) -> Result<String, String> {
+    let scheme = text.split_once("://").map(|(scheme, _)| scheme);
+    let valid = |scheme: &str| {
+        !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    };
+    if scheme.is_some_and(valid) && !text.contains('\0') {
+        Ok(text.to_owned())
+    } else {
+        Err(format!("{text:?} is no libvirt URI; expected DRIVER:///PATH, such as qemu:///system or test:///default"))
+    }
+}
+
+impl Check for LogLevel {
+    type Value = Self;
+    const EXPECTED: &'static str = r#"one of "error", "warn", "info", "debug", "trace""#;
+
+    fn text(text: &str) -> Option<Result<Self, String>> {
+        Some(text.parse())
+    }
+}

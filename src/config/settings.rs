@@ -1,0 +1,240 @@
+//! The checked configuration: what the rest of the program sees.
+
+use std::fmt;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use super::defaults;
+use super::error::ConfigError;
+use super::file::{self, File};
+use crate::model::Group;
+
+/// Everything that can be set, with defaults filled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// What to connect to.
+    pub uri: String,
+    /// Where to serve.
+    pub listen: Vec<SocketAddr>,
+    /// What to sample, and how often.
+    pub sampling: Sampling,
+    /// How much to log.
+    pub log_level: LogLevel,
+    /// What works, and is probably not meant.
+    pub warnings: Vec<String>,
+}
+
+/// What to sample, and how often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sampling {
+    /// Stats groups, each with its period.
+    pub groups: Vec<(Group, Duration)>,
+    /// Period of the list of domains and their XML.
+    pub inventory: Duration,
+    /// Threads for bulk calls.
+    pub workers: usize,
+}
+
+impl Sampling {
+    /// The age at which a sample of a group with that period is no longer shown as current.
+    #[must_use]
+    pub fn stale_after(&self, period: Duration) -> Duration {
+        period * defaults::STALE_AFTER_PERIODS + period / defaults::DEADLINE_PART_OF_PERIOD
+    }
+}
+
+/// How much to log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogLevel(pub tracing::Level);
+
+impl Default for LogLevel {
+    fn default() -> Self {
+        Self(tracing::Level::INFO)
+    }
+}
+
+impl FromStr for LogLevel {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let names = ["error", "warn", "info", "debug", "trace"];
+        match text.parse() {
+            // tracing would take "INFO" and "3" too; one spelling is enough.
+            Ok(level) if names.contains(&text) => Ok(Self(level)),
+            _ => Err(format!("unknown log level {text:?}; expected one of {}", names.join(", "))),
+        }
+    }
+}
+
+impl fmt::Display for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.as_str().to_ascii_lowercase())
+    }
+}
+
+/// What the command line says over the file.
+#[derive(Debug, Clone, Default)]
+pub struct Overrides {
+    /// `--config`.
+    pub config: Option<PathBuf>,
+    /// `--uri`.
+    pub uri: Option<String>,
+    /// `--listen`.
+    pub listen: Vec<SocketAddr>,
+    /// `--log-level`.
+    pub log_level: Option<LogLevel>,
+}
+
+impl Overrides {
+    /// Checks a value of `--listen`.
+    ///
+    /// # Errors
+    /// A sentence that names the cure.
+    pub fn parse_listen(text: &str) -> Result<SocketAddr, String> {
+        file::parse_listen(text)
+    }
+
+    /// Checks a value of `--uri`.
+    ///
+    /// # Errors
+    /// A sentence that names the cure.
+    pub fn parse_uri(text: &str) -> Result<String, String> {
+        file::parse_uri(text)
+    }
+}
+
+impl Settings {
+    /// Reads the file that the command line names, or the default one if it exists, and puts the command line's values over
+    /// it.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with the place.
+    pub fn load(overrides: &Overrides) -> Result<Self, ConfigError> {
+        let path = overrides.config.as_deref().unwrap_or(Path::new(defaults::CONFIG_FILE));
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if overrides.config.is_none() && error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(ConfigError::unreadable(path, &error)),
+        };
+        Ok(Self::parse(path, &text)?.with(overrides))
+    }
+
+    /// Reads the text of a configuration file; `path` is for the errors.
+    ///
+    /// # Errors
+    /// [`ConfigError`], with the place.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
+        let file: File = toml::from_str(text).map_err(|error| ConfigError::invalid(path, text, &error))?;
+        let sampling = file.sampling;
+        let period = sampling.period.map_or(defaults::PERIOD, |period| period.0);
+        let groups = sampling.groups.map_or_else(|| defaults::GROUPS.to_vec(), |groups| groups.0);
+        let unused = Group::ALL.into_iter().filter(|group| !groups.contains(group));
+        let warnings = unused
+            .filter(|group| sampling.periods.of(*group).is_some())
+            .map(|group| {
+                let name = group.label();
+                format!("sampling.periods.{name} has no effect: {name:?} is not among sampling.groups")
+            })
+            .collect();
+        Ok(Self {
+            uri: file.libvirt.uri.map_or_else(|| defaults::URI.to_owned(), |uri| uri.0),
+            listen: file.http.listen.map_or_else(
+                || vec![defaults::LISTEN.parse().expect("the default address is a constant, and valid")],
+                |listen| listen.0,
+            ),
+            sampling: Sampling {
+                groups: groups.into_iter().map(|group| (group, sampling.periods.of(group).unwrap_or(period))).collect(),
+                inventory: sampling.periods.inventory.map_or(defaults::INVENTORY_PERIOD, |period| period.0),
+                workers: sampling.workers.map_or(defaults::WORKERS, |workers| workers.0),
+            },
+            log_level: file.log.level.map_or_else(LogLevel::default, |level| level.0),
+            warnings,
+        })
+    }
+
+    fn with(mut self, overrides: &Overrides) -> Self {
+        if let Some(uri) = &overrides.uri {
+            self.uri.clone_from(uri);
+        }
+        if !overrides.listen.is_empty() {
+            self.listen.clone_from(&overrides.listen);
+        }
+        if let Some(level) = overrides.log_level {
+            self.log_level = level;
+        }
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Settings, String> {
+        Settings::parse(Path::new("f.toml"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_means_the_defaults() {
+        let settings = parse("").expect("valid");
+        assert_eq!(settings.uri, "qemu:///system");
+        assert_eq!(settings.listen, ["127.0.0.1:9177".parse().expect("valid")]);
+        assert_eq!(settings.sampling.groups, Group::ALL.map(|group| (group, Duration::from_secs(15))));
+        assert!(settings.warnings.is_empty());
+    }
+
+    #[test]
+    fn groups_have_periods_of_their_own() {
+        let settings =
+            parse("[sampling]\ngroups = ['cpu', 'block', 'cpu']\nperiod = '10s'\nperiods = { block = '1m', vcpu = '5s' }")
+                .expect("valid");
+        let seconds = Duration::from_secs;
+        assert_eq!(settings.sampling.groups, [(Group::Cpu, seconds(10)), (Group::Block, seconds(60))]);
+        assert_eq!(settings.sampling.stale_after(seconds(10)), seconds(25));
+        assert_eq!(settings.warnings, ["sampling.periods.vcpu has no effect: \"vcpu\" is not among sampling.groups"]);
+    }
+
+    #[test]
+    fn the_command_line_wins() {
+        let overrides = Overrides {
+            uri: Some("test:///default".to_owned()),
+            listen: vec!["[::1]:1".parse().expect("valid")],
+            log_level: Some("debug".parse().expect("valid")),
+            ..Overrides::default()
+        };
+        let settings = parse("[libvirt]\nuri = 'qemu:///session'").expect("valid").with(&overrides);
+        assert_eq!((&*settings.uri, settings.listen.len()), ("test:///default", 1));
+        assert_eq!(settings.log_level.to_string(), "debug");
+    }
+
+    #[test]
+    fn every_error_tells_the_place_and_what_was_expected() {
+        let cases = [
+            ("[sampling]\nperod = '15s'", "f.toml:2:1: unknown key `perod`, expected one of `groups`"),
+            ("[samplin]", "f.toml:1:2: unknown key `samplin`, expected one of `libvirt`"),
+            ("[sampling]\n\nperiod = '0s'", "f.toml:3:10: a period of \"0s\" is out of range; expected 1s to 1h"),
+            ("[sampling]\nperiod = 15", "f.toml:2:10: invalid type: integer `15`, expected a duration with its unit"),
+            ("[sampling]\nperiod = '15 parsecs'", "f.toml:2:10: \"15 parsecs\" is no duration"),
+            ("[sampling.periods]\nblok = '15s'", "f.toml:2:1: unknown key `blok`"),
+            ("[sampling]\nworkers = 'four'", "f.toml:2:11: invalid type: string \"four\", expected a whole number"),
+            ("[sampling]\nworkers = 0", "f.toml:2:11: 0 workers are not possible; expected a whole number"),
+            ("[sampling]\nworkers = 1.5", "f.toml:2:11: invalid type: floating point `1.5`, expected a whole number"),
+            ("[sampling]\ngroups = ['cpus']", "f.toml:2:10: unknown stats group \"cpus\"; expected one of \"state\", "),
+            ("[sampling]\ngroups = []", "f.toml:2:10: no stats group at all"),
+            ("[sampling]\ngroups = 'cpu'", "f.toml:2:10: invalid type: string \"cpu\", expected a list of stats groups"),
+            ("[http]\nlisten = ['localhost']", "f.toml:2:10: \"localhost\" is no address to listen on; expected IP:PORT"),
+            ("[http]\nlisten = []", "f.toml:2:10: no address at all"),
+            ("[libvirt]\nuri = 'system'", "f.toml:2:7: \"system\" is no libvirt URI"),
+            ("[log]\nlevel = 'loud'", "f.toml:2:9: unknown log level \"loud\"; expected one of error, "),
+            ("[log]\nlevel = 'info'\nlevel = 'warn'", "f.toml:3:1: duplicate key"),
+            ("[log\nlevel = 'info'", "f.toml:1:5: "),
+        ];
+        for (text, expected) in cases {
+            let error = parse(text).expect_err(text);
+            assert!(error.starts_with(expected), "{text:?}\n  gave     {error}\n  expected {expected}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Wires the parts, listens to signals, and ends in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Overrides, Settings};
+use crate::export::prometheus;
+use crate::http::{App, BindError, Listeners, Server};
+use crate::libvirt::LibvirtFactory;
+use crate::logging::Logging;
+use crate::model::SourceFactory;
+use crate::sampling::{self, Engine};
+use crate::store::{Snapshot, Store};
+
+/// How long `snapshot` waits for its one sample.
+const ONE_SAMPLE: Duration = Duration::from_secs(30);
+
+/// Why the daemon cannot run.
+#[derive(Debug, Error)]
+pub enum DaemonError {
+    /// An address is taken.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The operating system refused a thread, a signal handler or the like.
+    #[error("cannot start: {0}")]
+    System(#[from] std::io::Error),
+    /// No sample came in time.
+    #[error("no sample within {} s: {reason}", ONE_SAMPLE.as_secs())]
+    NoSample {
+        /// What was missing.
+        reason: String,
+    },
+}
+
+/// Samples into a store; both end when it is dropped.
+struct Sampler {
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    engine: Option<Engine>,
+}
+
+impl Sampler {
+    fn new() -> Self {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        Self { store: Arc::new(Store::new(Arc::clone(&clock))), clock, engine: None }
+    }
+
+    /// Starts the engine; one that runs already is replaced, and what its calls still bring is judged by its age.
+    fn start(&mut self, settings: &Settings) -> std::io::Result<()> {
+        let factory: Arc<dyn SourceFactory> = Arc::new(LibvirtFactory::new(settings.uri.clone()));
+        let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
+        self.engine = None;
+        self.engine = Some(sampling::start(&settings.sampling, factory, store, clock)?);
+        Ok(())
+    }
+}
+
+/// Runs until SIGTERM or SIGINT. SIGHUP reads the configuration again.
+///
+/// # Errors
+/// [`DaemonError`].
+pub fn run(settings: Settings, overrides: &Overrides, logging: &Logging) -> Result<(), DaemonError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(serve(settings, overrides, logging))
+}
+
+async fn serve(mut settings: Settings, overrides: &Overrides, logging: &Logging) -> Result<(), DaemonError> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    // The port first: a second daemon on the host must not touch libvirt.
+    let listeners = Listeners::bind(&settings.listen).await?;
+    warn(&settings);
+    let mut sampler = Sampler::new();
+    sampler.start(&settings)?;
+    let exposition = prometheus::start(&sampler.store)?;
+    let app = Arc::new(App { store: Arc::clone(&sampler.store), exposition });
+    for address in listeners.addresses() {
+        tracing::info!(version = env!("CARGO_PKG_VERSION"), uri = %settings.uri, "listening on http://{address}");
+    }
+    let mut server = Server::start(listeners, &app);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            _ = hangup.recv() => {
+                match Settings::load(overrides) {
+                    Err(error) => tracing::error!(%error, "the new configuration is bad; the old one stays in force"),
+                    Ok(new) => (settings, server) = reload(settings, new, &mut sampler, server, &app, logging).await,
+                }
+            }
+        }
+    }
+    tracing::info!("ending");
+    server.stop().await;
+    // Calls to libvirt may hang for ever, so nobody waits for their threads; the end of the process ends them.
+    Ok(())
+}
+
+/// Puts new settings in force. What cannot be put in force stays as it was, and is said.
+async fn reload(
+    old: Settings,
+    mut new: Settings,
+    sampler: &mut Sampler,
+    mut server: Server,
+    app: &Arc<App>,
+    logging: &Logging,
+) -> (Settings, Server) {
+    logging.set_level(new.log_level.0);
+    warn(&new);
+    if new.listen != server.asked() {
+        // Addresses that stay must be free before they can be bound again, so the old listeners go first.
+        server.stop().await;
+        let listeners = match Listeners::bind(&new.listen).await {
+            Ok(listeners) => Ok(listeners),
+            Err(error) => {
+                tracing::error!(%error, "the old addresses stay in force");
+                new.listen.clone_from(&old.listen);
+                Listeners::bind(&old.listen).await
+            }
+        };
+        server = match listeners {
+            Ok(listeners) => {
+                for address in listeners.addresses() {
+                    tracing::info!("listening on http://{address}");
+                }
+                Server::start(listeners, app)
+            }
+            Err(error) => {
+                tracing::error!(%error, "nothing is served until a configuration with free addresses is loaded");
+                Server::start(Listeners::none(), app)
+            }
+        };
+    }
+    if (&new.uri, &new.sampling) != (&old.uri, &old.sampling) {
+        if let Err(error) = sampler.start(&new) {
+            tracing::error!(%error, "cannot start sampling with the new settings");
+        }
+    }
+    tracing::info!("the new configuration is in force");
+    (new, server)
+}
+
+fn warn(settings: &Settings) {
+    for warning in &settings.warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// Takes one complete sample, and ends.
+///
+/// # Errors
+/// [`DaemonError::NoSample`] with the reason.
+pub fn sample_once(settings: &Settings) -> Result<(Arc<Store>, Arc<Snapshot>), DaemonError> {
+    let mut sampler = Sampler::new();
+    let news = sampler.store.subscribe();
+    sampler.start(settings)?;
+    let deadline = std::time::Instant::now() + ONE_SAMPLE;
+    loop {
+        let snapshot = sampler.store.snapshot();
+        let Some(reason) = &snapshot.incomplete else { return Ok((Arc::clone(&sampler.store), snapshot)) };
+        // A connection that is refused now is not waited for: whoever runs this by hand wants to know.
+        if snapshot.link.problem.is_some() || news.recv_deadline(deadline).is_err() {
+            return Err(DaemonError::NoSample { reason: reason.to_string() });
+        }
+    }
+}

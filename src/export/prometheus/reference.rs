@@ -1,0 +1,40 @@
+//! docs/metrics.md, generated from the table, so that it cannot say anything else.
+
+use std::fmt::Write as _;
+
+use super::table::{AGE_HELP, AGE_NAME, FAMILIES};
+use crate::store::SelfMetrics;
+
+const INTRODUCTION: &str = "\
+# Metrics
+
+What `/metrics` serves, in its order. This page is generated from the table in `src/export/prometheus/table.rs`; the test
+`metrics_reference_is_current` fails where they differ, and writes it anew with `VIRTSTATD_BLESS=1`.
+
+- Every `libvirt_domain_*` series bears `domain` (the name) and `uuid`; the column *labels* gives what comes on top.
+- A figure that was not obtained is left out: never 0, never the last value for ever. A group of figures leaves /metrics when
+  its sample is older than two and a half periods; `libvirt_domain_sample_age_seconds` tells the age all the time.
+- Counters are libvirt's own, as they were read; nanoseconds and KiB become seconds and bytes without rounding.
+- `target_device` is the device's name in the guest (disks) or on the host (NICs); a NIC without one goes by its MAC address,
+  else by its index (`nic2`).
+- *Source* is libvirt's name of the parameter in `virConnectGetAllDomainStats`, or the domain's XML.
+
+";
+
+/// The page.
+#[must_use]
+pub fn markdown(own: &SelfMetrics) -> String {
+    let mut page = INTRODUCTION.to_owned();
+    page.push_str("## Domains and host\n\n| name | type | unit | labels | source | what it is |\n|---|---|---|---|---|---|\n");
+    for family in FAMILIES {
+        let labels = if family.labels.is_empty() { "-" } else { family.labels };
+        let (name, kind, unit) = (family.name, family.kind.name(), family.unit);
+        let _ = writeln!(page, "| `{name}` | {kind} | {unit} | {labels} | {} | {} |", family.source, family.help);
+    }
+    let _ = writeln!(page, "| `{AGE_NAME}` | gauge | seconds | group | time of the call | {AGE_HELP} |");
+    page.push_str("\n## The service itself\n\n| name | type | what it is |\n|---|---|---|\n");
+    for (name, kind, help) in own.described() {
+        let _ = writeln!(page, "| `{name}` | {kind} | {help} |");
+    }
+    page
+}

@@ -1,0 +1,147 @@
+//! Which path is answered how.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::{Method, Request, Response, StatusCode};
+
+use super::response::{self, Parts};
+use crate::export::api;
+use crate::export::prometheus::Exposition;
+use crate::store::Store;
+
+/// What answers are made from.
+pub struct App {
+    /// Snapshots, and the counters of requests.
+    pub store: Arc<Store>,
+    /// /metrics.
+    pub exposition: Exposition,
+}
+
+/// The paths that are served, for people who look for them.
+pub struct Routes;
+
+impl Routes {
+    /// Path and purpose of each.
+    pub const ALL: [(&'static str, &'static str); 6] = [
+        (METRICS, "Prometheus metrics"),
+        (DOMAINS, "every domain, as JSON"),
+        ("/api/v1/domains/{uuid-or-name}", "one domain"),
+        (STATUS, "the service itself: connection, groups, ages"),
+        (HEALTHY, "200 while the service runs"),
+        (READY, "200 once every running domain was sampled, before that 503 and the reason"),
+    ];
+}
+
+const METRICS: &str = "/metrics";
+const DOMAINS: &str = "/api/v1/domains";
+const DOMAIN: &str = "/api/v1/domains/";
+const STATUS: &str = "/api/v1/status";
+const HEALTHY: &str = "/-/healthy";
+const READY: &str = "/-/ready";
+
+impl App {
+    /// Answers a request, and counts it.
+    pub async fn serve(&self, request: Request<Incoming>) -> Response<Parts> {
+        let begin = Instant::now();
+        let (label, response) = self.route(request.method(), request.uri().path(), request.headers()).await;
+        let metrics = &self.store.metrics;
+        metrics.http_requests.with_label_values(&[label, response.status().as_str()]).inc();
+        metrics.http_duration.observe(begin.elapsed().as_secs_f64());
+        response
+    }
+
+    /// The answer, and the path's label: one of a closed list, so that no client can make series.
+    async fn route(&self, method: &Method, path: &str, headers: &header::HeaderMap) -> (&'static str, Response<Parts>) {
+        let label = match path {
+            METRICS => METRICS,
+            DOMAINS => DOMAINS,
+            STATUS => STATUS,
+            HEALTHY => HEALTHY,
+            READY => READY,
+            "/" => "/",
+            _ if path.len() > DOMAIN.len() && path.starts_with(DOMAIN) => "/api/v1/domains/{id}",
+            _ => return ("other", not_found(path)),
+        };
+        if method != Method::GET && method != Method::HEAD {
+            return (label, response::method_not_allowed(method));
+        }
+        let snapshot = self.store.snapshot();
+        let now = self.store.now();
+        let response = match label {
+            METRICS => self.metrics(response::accepts_gzip(headers.get(header::ACCEPT_ENCODING))).await,
+            DOMAINS => response::json(StatusCode::OK, &api::domains(&snapshot, now)),
+            STATUS => response::json(StatusCode::OK, &api::status(&snapshot, now)),
+            HEALTHY => response::json(StatusCode::OK, &serde_json::json!({"status": "healthy"})),
+            READY => match &snapshot.incomplete {
+                None => response::json(StatusCode::OK, &serde_json::json!({"status": "ready"})),
+                Some(reason) => response::error(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason),
+            },
+            "/" => response::answer(StatusCode::OK, HeaderValue::from_static("text/plain; charset=utf-8"), index()),
+            _ => match decoded(&path[DOMAIN.len()..]) {
+                None => response::error(StatusCode::BAD_REQUEST, "bad_path", "the path is not valid percent-encoded UTF-8"),
+                Some(wanted) => match snapshot.find(&wanted) {
+                    Some(domain) => response::json(StatusCode::OK, &api::domain(&snapshot, domain, now)),
+                    None => {
+                        let message = format!("no domain has the UUID or name {wanted:?}; {DOMAINS} lists them");
+                        response::error(StatusCode::NOT_FOUND, "domain_not_found", &message)
+                    }
+                },
+            },
+        };
+        (label, response)
+    }
+
+    async fn metrics(&self, gzip: bool) -> Response<Parts> {
+        let scrape = self.exposition.scrape(gzip).await;
+        let mut response = response::answer(StatusCode::OK, response::EXPOSITION, Parts::new(scrape.parts));
+        let headers = response.headers_mut();
+        headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+        if scrape.gzip {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        response
+    }
+}
+
+fn not_found(path: &str) -> Response<Parts> {
+    let message = format!("nothing is at {path:?}; / lists what is served");
+    response::error(StatusCode::NOT_FOUND, "not_found", &message)
+}
+
+fn index() -> Parts {
+    let version = env!("CARGO_PKG_VERSION");
+    let lines = Routes::ALL.map(|(path, purpose)| format!("{path:<32} {purpose}\n"));
+    Parts::new([Bytes::from(format!("virtstatd {version}\n\n{}", lines.concat()))])
+}
+
+/// Undoes percent-encoding.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte == b'%' {
+            let mut digit = || char::from(rest.next()?).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+            bytes.push(digit()? * 16 + digit()?);
+        } else {
+            bytes.push(byte);
+        }
+    }
+    String::from_utf8(bytes).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_decoded() {
+        assert_eq!(decoded("a%20b%C3%BC%2F").as_deref(), Some("a bü/"));
+        for bad in ["%", "%2", "%zz", "%ff"] {
+            assert_eq!(decoded(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! virtstatd: one service per KVM host that samples every VM in bulk and serves the result.
+//!
+//! What is where, and who may use whom (`tests/architecture.rs` holds this table and fails on any other arrow):
+//!
+//! | module | what lives there | uses |
+//! |---|---|---|
+//! | `model` | the vocabulary: ids, groups, samples, inventory, rates, source traits | nothing |
+//! | `clock` | time, handed in | nothing |
+//! | `config` | file shapes, checked settings, defaults | `model` |
+//! | `libvirt` | connection, bulk calls, XML, decoding; the only unsafe code | `model`, `clock` |
+//! | `store` | sample windows, snapshots, the sampler's own metrics | `model`, `clock` |
+//! | `sampling` | schedule, lanes, pool, engine | `model`, `clock`, `store`, `config` |
+//! | `export` | Prometheus text, own JSON | `model`, `store` |
+//! | `http` | server, routes, responses | `export`, `store`, `config` |
+//! | `logging` | log lines on stderr | nothing |
+//! | `daemon` | wires the parts; signals; order of shutdown | all |
+//! | `cli` | command line, exit codes | `daemon`, `config`, `export` |
+
+#[forbid(unsafe_code)]
+pub mod cli;
+#[forbid(unsafe_code)]
+pub mod clock;
+#[forbid(unsafe_code)]
+pub mod config;
+#[forbid(unsafe_code)]
+pub mod daemon;
+#[forbid(unsafe_code)]
+pub mod export;
+#[forbid(unsafe_code)]
+pub mod http;
+pub mod libvirt;
+#[forbid(unsafe_code)]
+pub mod logging;
+#[forbid(unsafe_code)]
+pub mod model;
+#[forbid(unsafe_code)]
+pub mod sampling;
+#[forbid(unsafe_code)]
+pub mod store;

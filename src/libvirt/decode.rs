@@ -1,0 +1,423 @@
+//! From libvirt's typed parameters to samples, by tables: a new figure is one row.
+//!
+//! What is in no table is ignored, and counted the first time that its kind is seen. A value of the wrong type or without
+//! an index is lost alone. libvirt sends parameters in the order of its own code, so each search begins at the row after
+//! the last hit and seldom takes more than one comparison.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::model::{
+    BalloonSample, Block, BlockSample, CpuSample, DecodeCounts, Figures, Interface, InterfaceSample, StateSample, Vcpu,
+    VcpuSample,
+};
+
+/// The value of a typed parameter, integers widened.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Value<'a> {
+    /// `int` or `llong`.
+    Signed(i64),
+    /// `uint` or `ullong`.
+    Unsigned(u64),
+    /// `string`, in whatever encoding.
+    Text(&'a [u8]),
+    /// Any other type.
+    Other,
+}
+
+/// Where a value goes.
+enum Slot<T> {
+    U64(fn(&mut T) -> &mut Option<u64>),
+    I64(fn(&mut T) -> &mut Option<i64>),
+    Text(fn(&mut T) -> &mut Option<Box<str>>),
+    /// Known, and nothing exports it.
+    Unused,
+}
+
+use Slot::{I64, Text, U64, Unused};
+
+type Table<T> = [(&'static str, Slot<T>)];
+
+static STATE: &Table<StateSample> = &[("state", I64(|s| &mut s.state)), ("reason", I64(|s| &mut s.reason))];
+
+static CPU: &Table<CpuSample> = &[
+    ("time", U64(|s| &mut s.time_ns)),
+    ("user", U64(|s| &mut s.user_ns)),
+    ("system", U64(|s| &mut s.system_ns)),
+    ("haltpoll.success.time", Unused),
+    ("haltpoll.fail.time", Unused),
+    ("cache.monitor.count", Unused),
+];
+
+static BALLOON: &Table<BalloonSample> = &[
+    ("current", U64(|s| &mut s.current_kib)),
+    ("maximum", U64(|s| &mut s.maximum_kib)),
+    ("swap_in", U64(|s| &mut s.swap_in_kib)),
+    ("swap_out", U64(|s| &mut s.swap_out_kib)),
+    ("major_fault", U64(|s| &mut s.major_faults)),
+    ("minor_fault", U64(|s| &mut s.minor_faults)),
+    ("unused", U64(|s| &mut s.unused_kib)),
+    ("available", U64(|s| &mut s.available_kib)),
+    ("usable", U64(|s| &mut s.usable_kib)),
+    ("last-update", U64(|s| &mut s.last_update_s)),
+    ("disk_caches", U64(|s| &mut s.disk_caches_kib)),
+    ("hugetlb_pgalloc", U64(|s| &mut s.hugetlb_pgalloc)),
+    ("hugetlb_pgfail", U64(|s| &mut s.hugetlb_pgfail)),
+    ("rss", U64(|s| &mut s.rss_kib)),
+];
+
+static VCPU: &Table<VcpuSample> = &[("current", U64(|s| &mut s.current)), ("maximum", U64(|s| &mut s.maximum))];
+
+static VCPU_EACH: &Table<Vcpu> = &[
+    ("state", I64(|v| &mut v.state)),
+    ("time", U64(|v| &mut v.time_ns)),
+    ("wait", U64(|v| &mut v.wait_ns)),
+    ("halted", Unused),
+    ("delay", U64(|v| &mut v.delay_ns)),
+];
+
+static NET: &Table<InterfaceSample> = &[("count", U64(|s| &mut s.count))];
+
+static NET_EACH: &Table<Interface> = &[
+    ("name", Text(|i| &mut i.name)),
+    ("rx.bytes", U64(|i| &mut i.receive.bytes)),
+    ("rx.pkts", U64(|i| &mut i.receive.packets)),
+    ("rx.errs", U64(|i| &mut i.receive.errors)),
+    ("rx.drop", U64(|i| &mut i.receive.drops)),
+    ("tx.bytes", U64(|i| &mut i.transmit.bytes)),
+    ("tx.pkts", U64(|i| &mut i.transmit.packets)),
+    ("tx.errs", U64(|i| &mut i.transmit.errors)),
+    ("tx.drop", U64(|i| &mut i.transmit.drops)),
+];
+
+static BLOCK: &Table<BlockSample> = &[("count", U64(|s| &mut s.count))];
+
+static BLOCK_EACH: &Table<Block> = &[
+    ("name", Text(|b| &mut b.name)),
+    ("path", Text(|b| &mut b.path)),
+    ("backingIndex", Unused),
+    ("rd.reqs", U64(|b| &mut b.read.requests)),
+    ("rd.bytes", U64(|b| &mut b.read.bytes)),
+    ("rd.times", U64(|b| &mut b.read.time_ns)),
+    ("wr.reqs", U64(|b| &mut b.write.requests)),
+    ("wr.bytes", U64(|b| &mut b.write.bytes)),
+    ("wr.times", U64(|b| &mut b.write.time_ns)),
+    ("fl.reqs", U64(|b| &mut b.flush.requests)),
+    ("fl.times", U64(|b| &mut b.flush.time_ns)),
+    ("allocation", U64(|b| &mut b.allocation_bytes)),
+    ("capacity", U64(|b| &mut b.capacity_bytes)),
+    ("physical", U64(|b| &mut b.physical_bytes)),
+    ("threshold", Unused),
+    ("errors", Unused),
+];
+
+/// A device of a domain, found by its index.
+trait Indexed {
+    fn index(&self) -> u32;
+    fn with_index(index: u32) -> Self;
+}
+
+macro_rules! indexed {
+    ($($device:ident),*) => {$(
+        impl Indexed for $device {
+            fn index(&self) -> u32 {
+                self.index
+            }
+
+            fn with_index(index: u32) -> Self {
+                Self { index, ..Self::default() }
+            }
+        }
+    )*};
+}
+
+indexed!(Vcpu, Interface, Block);
+
+/// Decodes records. Clones share the memory of which unknown parameters were seen.
+#[derive(Debug, Clone, Default)]
+pub struct Decoder {
+    unknown: Arc<Mutex<HashSet<String>>>,
+}
+
+impl Decoder {
+    /// Decodes the parameters of one record. A group is `None` unless one of its marker keys came.
+    pub fn figures<'a>(
+        &self,
+        params: impl Iterator<Item = (&'a [u8], Value<'a>)>,
+        counts: &mut DecodeCounts,
+    ) -> Figures {
+        let mut scratch = Scratch::default();
+        let mut cursor = 0;
+        for (key, value) in params {
+            let outcome = scratch.take(key, value, &mut cursor);
+            match outcome {
+                Outcome::Taken => {}
+                Outcome::WrongType => counts.wrong_type += 1,
+                Outcome::BadIndex => counts.bad_index += 1,
+                Outcome::Unknown => counts.unknown += u64::from(self.first_sight(key)),
+            }
+        }
+        scratch.into_figures()
+    }
+
+    /// Is this the first parameter of its kind (its name, with numbers taken out)?
+    fn first_sight(&self, key: &[u8]) -> bool {
+        let key = String::from_utf8_lossy(key);
+        let kind = key
+            .split('.')
+            .map(|part| if part.bytes().all(|b| b.is_ascii_digit()) { "N" } else { part })
+            .collect::<Vec<_>>()
+            .join(".");
+        let mut unknown = self.unknown.lock();
+        // Whoever sends endless new names gets no memory of ours for it.
+        if unknown.len() >= 1000 || unknown.contains(&kind) {
+            return false;
+        }
+        tracing::debug!(parameter = %key, "libvirt sends a parameter that is in no table; it is ignored");
+        unknown.insert(kind)
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Outcome {
+    Taken,
+    WrongType,
+    BadIndex,
+    Unknown,
+}
+
+#[derive(Default)]
+struct Scratch {
+    state: StateSample,
+    cpu: CpuSample,
+    vcpu: VcpuSample,
+    interface: InterfaceSample,
+    block: BlockSample,
+    balloon: BalloonSample,
+}
+
+impl Scratch {
+    fn take(&mut self, key: &[u8], value: Value<'_>, cursor: &mut usize) -> Outcome {
+        let Some(dot) = key.iter().position(|byte| *byte == b'.') else { return Outcome::Unknown };
+        let rest = &key[dot + 1..];
+        match &key[..dot] {
+            b"state" => put(STATE, &mut self.state, rest, value, cursor),
+            b"cpu" => put(CPU, &mut self.cpu, rest, value, cursor),
+            b"balloon" => put(BALLOON, &mut self.balloon, rest, value, cursor),
+            // Statistics that QEMU itself names (`vcpu.0.exits.sum`): many, and free to change.
+            b"vcpu" if [&b".sum"[..], b".cur", b".max"].iter().any(|end| rest.ends_with(end)) => Outcome::Taken,
+            b"vcpu" => match put(VCPU, &mut self.vcpu, rest, value, cursor) {
+                Outcome::Unknown => put_indexed(VCPU_EACH, &mut self.vcpu.vcpus, rest, value, cursor),
+                outcome => outcome,
+            },
+            b"net" => match put(NET, &mut self.interface, rest, value, cursor) {
+                Outcome::Unknown => put_indexed(NET_EACH, &mut self.interface.interfaces, rest, value, cursor),
+                outcome => outcome,
+            },
+            b"block" => match put(BLOCK, &mut self.block, rest, value, cursor) {
+                Outcome::Unknown => put_indexed(BLOCK_EACH, &mut self.block.disks, rest, value, cursor),
+                outcome => outcome,
+            },
+            _ => Outcome::Unknown,
+        }
+    }
+
+    /// Keeps the groups whose marker came: a record that NOWAIT cut short has names and sizes, and no counters.
+    fn into_figures(self) -> Figures {
+        let vcpus = self.vcpu.vcpus.iter().any(|vcpu| vcpu.state.is_some() || vcpu.time_ns.is_some());
+        let disks = self.block.count == Some(0) || self.block.disks.iter().any(|disk| disk.read.requests.is_some());
+        Figures {
+            state: self.state.state.is_some().then_some(self.state),
+            cpu: self.cpu.time_ns.is_some().then_some(self.cpu),
+            vcpu: vcpus.then_some(self.vcpu),
+            interface: self.interface.count.is_some().then_some(self.interface),
+            block: disks.then_some(self.block),
+            balloon: (self.balloon != BalloonSample::default()).then_some(self.balloon),
+        }
+    }
+}
+
+fn put<T>(table: &Table<T>, target: &mut T, key: &[u8], value: Value<'_>, cursor: &mut usize) -> Outcome {
+    let hit = |row: &&(&'static str, Slot<T>)| row.0.as_bytes() == key;
+    let found = match table.get(*cursor).filter(hit) {
+        Some(row) => Some((*cursor, row)),
+        None => table.iter().enumerate().find(|(_, row)| hit(row)),
+    };
+    let Some((place, (_, slot))) = found else { return Outcome::Unknown };
+    *cursor = place + 1;
+    match (slot, value) {
+        (U64(field), Value::Unsigned(number)) => *field(target) = Some(number),
+        (U64(field), Value::Signed(number)) => match u64::try_from(number) {
+            Ok(number) => *field(target) = Some(number),
+            Err(_) => return Outcome::WrongType,
+        },
+        (I64(field), Value::Signed(number)) => *field(target) = Some(number),
+        (I64(field), Value::Unsigned(number)) => match i64::try_from(number) {
+            Ok(number) => *field(target) = Some(number),
+            Err(_) => return Outcome::WrongType,
+        },
+        (Text(field), Value::Text(text)) => *field(target) = Some(String::from_utf8_lossy(text).into()),
+        (Unused, _) => {}
+        _ => return Outcome::WrongType,
+    }
+    Outcome::Taken
+}
+
+fn put_indexed<T: Indexed>(
+    table: &Table<T>,
+    devices: &mut Vec<T>,
+    key: &[u8],
+    value: Value<'_>,
+    cursor: &mut usize,
+) -> Outcome {
+    let digits = key.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let index = std::str::from_utf8(&key[..digits]).ok().and_then(|digits| digits.parse::<u32>().ok());
+    let (Some(index), Some(b'.')) = (index, key.get(digits)) else { return Outcome::BadIndex };
+    let place = match devices.last() {
+        Some(last) if last.index() == index => devices.len() - 1,
+        _ => devices.iter().position(|device| device.index() == index).unwrap_or_else(|| {
+            devices.push(T::with_index(index));
+            devices.len() - 1
+        }),
+    };
+    put(table, &mut devices[place], &key[digits + 1..], value, cursor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(params: &[(&str, Value<'_>)]) -> (Figures, DecodeCounts) {
+        decode_with(&Decoder::default(), params)
+    }
+
+    fn decode_with(decoder: &Decoder, params: &[(&str, Value<'_>)]) -> (Figures, DecodeCounts) {
+        let mut counts = DecodeCounts::default();
+        let figures = decoder.figures(params.iter().map(|(key, value)| (key.as_bytes(), *value)), &mut counts);
+        (figures, counts)
+    }
+
+    use Value::{Signed, Text, Unsigned};
+
+    #[test]
+    fn a_whole_record_finds_its_places() {
+        let (figures, counts) = decode(&[
+            ("state.state", Signed(1)),
+            ("state.reason", Signed(5)),
+            ("cpu.time", Unsigned(u64::MAX)),
+            ("cpu.user", Unsigned(2)),
+            ("cpu.system", Unsigned(3)),
+            ("cpu.haltpoll.success.time", Unsigned(9)),
+            ("balloon.current", Unsigned(1024)),
+            ("balloon.rss", Unsigned(99)),
+            ("vcpu.current", Unsigned(2)),
+            ("vcpu.0.state", Signed(1)),
+            ("vcpu.0.time", Unsigned(7)),
+            ("vcpu.0.halted", Value::Other),
+            ("vcpu.0.exits.sum", Unsigned(1)),
+            ("vcpu.2.state", Signed(1)),
+            ("vcpu.2.delay", Unsigned(8)),
+            ("net.count", Unsigned(1)),
+            ("net.0.name", Text(b"vnet0")),
+            ("net.0.rx.bytes", Unsigned(10)),
+            ("net.0.tx.drop", Unsigned(11)),
+            ("block.count", Unsigned(1)),
+            ("block.0.name", Text(b"vda")),
+            ("block.0.rd.reqs", Unsigned(12)),
+            ("block.0.fl.times", Unsigned(13)),
+            ("block.0.physical", Unsigned(14)),
+        ]);
+        assert_eq!(counts, DecodeCounts::default());
+        assert_eq!(figures.state, Some(StateSample { state: Some(1), reason: Some(5) }));
+        assert_eq!(figures.cpu.and_then(|cpu| cpu.time_ns), Some(u64::MAX));
+        let balloon = figures.balloon.expect("balloon");
+        assert_eq!((balloon.current_kib, balloon.rss_kib, balloon.is_partial()), (Some(1024), Some(99), false));
+        let vcpu = figures.vcpu.expect("vcpu");
+        assert_eq!(vcpu.vcpus.iter().map(|v| v.index).collect::<Vec<_>>(), [0, 2], "a gap is no vCPU 1");
+        assert_eq!((vcpu.vcpus[0].time_ns, vcpu.vcpus[1].delay_ns), (Some(7), Some(8)));
+        let nic = &figures.interface.expect("interface").interfaces[0];
+        assert_eq!((nic.name.as_deref(), nic.receive.bytes, nic.transmit.drops), (Some("vnet0"), Some(10), Some(11)));
+        let disk = &figures.block.expect("block").disks[0];
+        assert_eq!(
+            (disk.name.as_deref(), disk.read.requests, disk.flush.time_ns, disk.physical_bytes),
+            (Some("vda"), Some(12), Some(13), Some(14))
+        );
+    }
+
+    #[test]
+    fn a_record_that_nowait_cut_short_claims_no_group_it_has_not() {
+        let (figures, counts) = decode(&[
+            ("state.state", Signed(1)),
+            ("cpu.time", Unsigned(1)),
+            ("balloon.current", Unsigned(1)),
+            ("balloon.maximum", Unsigned(1)),
+            ("vcpu.current", Unsigned(1)),
+            ("vcpu.maximum", Unsigned(1)),
+            ("net.count", Unsigned(0)),
+            ("block.count", Unsigned(1)),
+            ("block.0.name", Text(b"vda")),
+            ("block.0.path", Text(b"/disk")),
+        ]);
+        assert_eq!(counts, DecodeCounts::default());
+        assert!(figures.state.is_some() && figures.cpu.is_some() && figures.interface.is_some());
+        assert_eq!((figures.vcpu, figures.block), (None, None));
+        assert!(figures.balloon.is_some_and(|balloon| balloon.is_partial()));
+    }
+
+    #[test]
+    fn a_domain_without_disks_has_a_block_sample_all_the_same() {
+        let (figures, _) = decode(&[("block.count", Unsigned(0))]);
+        assert_eq!(figures.block, Some(BlockSample { count: Some(0), disks: Vec::new() }));
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_lost_alone() {
+        let (figures, counts) = decode(&[
+            ("cpu.time", Unsigned(5)),
+            ("cpu.user", Text(b"much")),
+            ("cpu.system", Signed(-1)),
+            ("state.state", Unsigned(u64::MAX)),
+            ("block.0.name", Unsigned(3)),
+            ("block.0.rd.reqs", Signed(4)),
+        ]);
+        assert_eq!(counts, DecodeCounts { wrong_type: 4, ..DecodeCounts::default() });
+        assert_eq!(figures.cpu, Some(CpuSample { time_ns: Some(5), ..CpuSample::default() }));
+        assert_eq!(figures.block.expect("block").disks[0].read.requests, Some(4));
+    }
+
+    #[test]
+    fn an_index_that_is_missing_loses_one_value() {
+        let (figures, counts) = decode(&[
+            ("vcpu..time", Unsigned(1)),
+            ("vcpu.x.time", Unsigned(1)),
+            ("vcpu.99999999999.time", Unsigned(1)),
+            ("vcpu.0", Unsigned(1)),
+            ("vcpu.4294967295.time", Unsigned(1)),
+        ]);
+        assert_eq!(counts, DecodeCounts { bad_index: 4, ..DecodeCounts::default() });
+        assert_eq!(figures.vcpu.expect("vcpu").vcpus.len(), 1, "a huge index costs one entry, no more");
+    }
+
+    #[test]
+    fn an_unknown_kind_counts_once_over_all_records_and_clones() {
+        let decoder = Decoder::default();
+        let params = [
+            ("block.0.brand.new", Unsigned(1)),
+            ("block.1.brand.new", Unsigned(1)),
+            ("novel.thing", Unsigned(1)),
+            ("novel", Unsigned(1)),
+        ];
+        assert_eq!(decode_with(&decoder, &params).1.unknown, 3);
+        assert_eq!(decode_with(&decoder.clone(), &params).1.unknown, 0);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_parameters_make_it_panic(keys in proptest::collection::vec("(state|vcpu|net|block|balloon|x)?\\.?[0-9]{0,12}\\.?[a-z.]{0,12}", 0..50), number: u64) {
+            let params: Vec<_> = keys.iter().map(|key| (key.as_bytes(), Unsigned(number))).collect();
+            Decoder::default().figures(params.into_iter(), &mut DecodeCounts::default());
+        }
+    }
+}

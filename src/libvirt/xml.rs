@@ -1,0 +1,202 @@
+//! What we want of a domain's XML.
+
+use roxmltree::{Document, Node};
+use thiserror::Error;
+
+use crate::model::{DiskDescription, DomainDescription, NicDescription, OpenStack};
+
+/// XML that is no domain's.
+#[derive(Debug, Error)]
+pub enum XmlError {
+    /// Not well-formed.
+    #[error("not well-formed: {0}")]
+    Syntax(#[from] roxmltree::Error),
+    /// The root is another element.
+    #[error("the root element is <{0}>, not <domain>")]
+    NotADomain(String),
+}
+
+/// The beginning of the namespaces that Nova used over time.
+const NOVA: &str = "http://openstack.org/xmlns/libvirt/nova/";
+
+/// Reads a domain's XML. What is absent in it is absent in the result.
+///
+/// # Errors
+/// [`XmlError`] if it is no XML of a domain.
+pub fn describe(xml: &str) -> Result<DomainDescription, XmlError> {
+    let document = Document::parse(xml)?;
+    let root = document.root_element();
+    if !root.has_tag_name("domain") {
+        return Err(XmlError::NotADomain(root.tag_name().name().to_owned()));
+    }
+    let os_type = child(root, "os").and_then(|os| child(os, "type"));
+    let devices = child(root, "devices");
+    let each = move |name| children(devices, name);
+    Ok(DomainDescription {
+        domain_type: attribute(Some(root), "type"),
+        os_type: text(os_type).unwrap_or_default(),
+        os_arch: attribute(os_type, "arch"),
+        os_machine: attribute(os_type, "machine"),
+        title: text(child(root, "title")),
+        description: text(child(root, "description")),
+        disks: each("disk").map(disk).collect(),
+        nics: each("interface").map(nic).collect(),
+        openstack: child(root, "metadata").and_then(openstack),
+    })
+}
+
+fn disk(disk: Node<'_, '_>) -> DiskDescription {
+    let (target, driver, source) = (child(disk, "target"), child(disk, "driver"), child(disk, "source"));
+    let disk_type = attribute(Some(disk), "type");
+    DiskDescription {
+        target: attribute(target, "dev"),
+        target_bus: attribute(target, "bus"),
+        driver_name: attribute(driver, "name"),
+        driver_type: attribute(driver, "type"),
+        driver_cache: attribute(driver, "cache"),
+        driver_discard: attribute(driver, "discard"),
+        source: match &*disk_type {
+            "volume" => match source.and_then(|source| source.attribute("volume")) {
+                Some(volume) => format!("{}/{volume}", attribute(source, "pool")).into(),
+                None => Box::default(),
+            },
+            _ => first_attribute(source, &["file", "dev", "name", "dir", "path"]),
+        },
+        source_protocol: attribute(source, "protocol"),
+        serial: text(child(disk, "serial")).unwrap_or_default(),
+        disk_type,
+    }
+}
+
+fn nic(nic: Node<'_, '_>) -> NicDescription {
+    NicDescription {
+        target: attribute(child(nic, "target"), "dev"),
+        interface_type: attribute(Some(nic), "type"),
+        source_bridge: first_attribute(child(nic, "source"), &["bridge", "network", "dev"]),
+        mac: attribute(child(nic, "mac"), "address"),
+        model: attribute(child(nic, "model"), "type"),
+        mtu: attribute(child(nic, "mtu"), "size"),
+    }
+}
+
+fn openstack(metadata: Node<'_, '_>) -> Option<OpenStack> {
+    let nova = |node: &Node<'_, '_>, name: &str| {
+        node.tag_name().name() == name && node.tag_name().namespace().is_some_and(|space| space.starts_with(NOVA))
+    };
+    let find = |parent: Option<Node<'_, '_>>, name: &str| {
+        parent.and_then(|parent| parent.children().find(|node| nova(node, name)).map(|node| node.id()))
+    };
+    let document = metadata.document();
+    let get = |parent: Option<Node<'_, '_>>, name: &str| find(parent, name).and_then(|id| document.get_node(id));
+    let instance = get(Some(metadata), "instance")?;
+    let owner = get(Some(instance), "owner");
+    let (user, project) = (get(owner, "user"), get(owner, "project"));
+    Some(OpenStack {
+        instance_name: text(get(Some(instance), "name")).unwrap_or_default(),
+        instance_id: text(metadata.parent().and_then(|domain| child(domain, "uuid"))).unwrap_or_default(),
+        flavor_name: attribute(get(Some(instance), "flavor"), "name"),
+        user_name: text(user).unwrap_or_default(),
+        user_id: attribute(user, "uuid"),
+        project_name: text(project).unwrap_or_default(),
+        project_id: attribute(project, "uuid"),
+    })
+}
+
+fn child<'a, 'input>(parent: Node<'a, 'input>, name: &str) -> Option<Node<'a, 'input>> {
+    parent.children().find(|node| node.has_tag_name(name))
+}
+
+fn children<'a, 'input>(
+    parent: Option<Node<'a, 'input>>,
+    name: &'static str,
+) -> impl Iterator<Item = Node<'a, 'input>> {
+    parent.into_iter().flat_map(|parent| parent.children()).filter(move |node| node.has_tag_name(name))
+}
+
+fn text(node: Option<Node<'_, '_>>) -> Option<Box<str>> {
+    node.and_then(|node| node.text()).map(Into::into)
+}
+
+fn attribute(node: Option<Node<'_, '_>>, name: &str) -> Box<str> {
+    node.and_then(|node| node.attribute(name)).unwrap_or_default().into()
+}
+
+fn first_attribute(node: Option<Node<'_, '_>>, names: &[&str]) -> Box<str> {
+    names.iter().find_map(|name| node.and_then(|node| node.attribute(*name))).unwrap_or_default().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: &str = r#"<domain type='kvm' id='3'>
+  <name>a &amp; "b"</name>
+  <uuid>6695eb01-f6a4-8304-79aa-97f2502e193f</uuid>
+  <title>t</title>
+  <description>line one
+line &lt;two&gt;</description>
+  <metadata>
+    <nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.1">
+      <nova:name>web-1</nova:name>
+      <nova:flavor name="m1.small"><nova:memory>2048</nova:memory></nova:flavor>
+      <nova:owner>
+        <nova:user uuid="u-1">alice</nova:user>
+        <nova:project uuid="p-1">shop</nova:project>
+      </nova:owner>
+    </nova:instance>
+  </metadata>
+  <os><type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type></os>
+  <devices>
+    <disk type='file' device='disk'>
+      <driver name='qemu' type='qcow2' cache='none' discard='unmap'/>
+      <source file='/images/a.qcow2' index='1'/>
+      <backingStore/>
+      <target dev='vda' bus='virtio'/>
+      <serial>S1</serial>
+    </disk>
+    <disk type='network' device='disk'>
+      <source protocol='rbd' name='pool/image'><host name='mon' port='6789'/></source>
+      <target dev='vdb' bus='virtio'/>
+    </disk>
+    <disk type='volume' device='disk'><source pool='p' volume='v'/><target dev='vdc' bus='virtio'/></disk>
+    <disk type='file' device='cdrom'><target dev='sda' bus='sata'/><readonly/></disk>
+    <interface type='network'>
+      <mac address='52:54:00:00:00:01'/>
+      <source network='default' portid='x' bridge='virbr0'/>
+      <target dev='vnet0'/>
+      <model type='virtio'/>
+      <mtu size='9000'/>
+    </interface>
+    <interface type='hostdev' managed='yes'><mac address='52:54:00:00:00:02'/></interface>
+  </devices>
+</domain>"#;
+
+    #[test]
+    fn a_full_domain() {
+        let domain = describe(FULL).expect("well-formed");
+        assert_eq!((&*domain.domain_type, &*domain.os_type, &*domain.os_arch), ("kvm", "hvm", "x86_64"));
+        assert_eq!(domain.description.as_deref(), Some("line one\nline <two>"));
+        let sources: Vec<_> = domain.disks.iter().map(|disk| (&*disk.target, &*disk.source)).collect();
+        assert_eq!(sources, [("vda", "/images/a.qcow2"), ("vdb", "pool/image"), ("vdc", "p/v"), ("sda", "")]);
+        assert_eq!(&*domain.disks[0].serial, "S1");
+        assert_eq!(&*domain.disks[1].source_protocol, "rbd");
+        assert_eq!(&*domain.nics[0].source_bridge, "virbr0");
+        assert_eq!((&*domain.nics[0].mtu, &*domain.nics[1].target), ("9000", ""));
+        let nova = domain.openstack.expect("nova metadata");
+        assert_eq!((&*nova.instance_name, &*nova.flavor_name), ("web-1", "m1.small"));
+        assert_eq!((&*nova.user_name, &*nova.project_id), ("alice", "p-1"));
+        assert_eq!(&*nova.instance_id, "6695eb01-f6a4-8304-79aa-97f2502e193f");
+    }
+
+    #[test]
+    fn a_bare_domain_has_what_it_has() {
+        let domain = describe("<domain type='test'><name>x</name></domain>").expect("well-formed");
+        assert_eq!(domain, DomainDescription { domain_type: "test".into(), ..DomainDescription::default() });
+    }
+
+    #[test]
+    fn what_is_no_domain_is_refused() {
+        assert!(matches!(describe("<network/>"), Err(XmlError::NotADomain(name)) if name == "network"));
+        assert!(matches!(describe("<domain>"), Err(XmlError::Syntax(_))));
+    }
+}

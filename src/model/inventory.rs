@@ -1,0 +1,168 @@
+//! Which domains there are, running or not, and what their XML says about them.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use super::{DomainId, RunId, StateSample};
+
+/// What the XML of a domain says; it changes seldom.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DomainDescription {
+    /// `type` of `<domain>`: `kvm`, `qemu`, `test`.
+    pub domain_type: Box<str>,
+    /// Text of `<os><type>`: `hvm`.
+    pub os_type: Box<str>,
+    /// `<os><type arch>`.
+    pub os_arch: Box<str>,
+    /// `<os><type machine>`.
+    pub os_machine: Box<str>,
+    /// `<title>`.
+    pub title: Option<Box<str>>,
+    /// `<description>`; may hold anything, newlines too.
+    pub description: Option<Box<str>>,
+    /// Each `<disk>`, in order.
+    pub disks: Vec<DiskDescription>,
+    /// Each `<interface>`, in order.
+    pub nics: Vec<NicDescription>,
+    /// What OpenStack Nova wrote into `<metadata>`.
+    pub openstack: Option<OpenStack>,
+}
+
+/// One `<disk>`; an empty string is "not said".
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DiskDescription {
+    /// `<target dev>`.
+    pub target: Box<str>,
+    /// `type`: `file`, `block`, `network`, `volume`.
+    pub disk_type: Box<str>,
+    /// `<target bus>`.
+    pub target_bus: Box<str>,
+    /// `<driver name>`.
+    pub driver_name: Box<str>,
+    /// `<driver type>`.
+    pub driver_type: Box<str>,
+    /// `<driver cache>`.
+    pub driver_cache: Box<str>,
+    /// `<driver discard>`.
+    pub driver_discard: Box<str>,
+    /// Path, device, `pool/volume` or network name of `<source>`.
+    pub source: Box<str>,
+    /// `<source protocol>`, of network disks.
+    pub source_protocol: Box<str>,
+    /// `<serial>`.
+    pub serial: Box<str>,
+}
+
+/// One `<interface>`; an empty string is "not said".
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NicDescription {
+    /// `<target dev>`.
+    pub target: Box<str>,
+    /// `type`: `bridge`, `network`, `ethernet`, `hostdev`.
+    pub interface_type: Box<str>,
+    /// Bridge, network or device of `<source>`.
+    pub source_bridge: Box<str>,
+    /// `<mac address>`.
+    pub mac: Box<str>,
+    /// `<model type>`.
+    pub model: Box<str>,
+    /// `<mtu size>`.
+    pub mtu: Box<str>,
+}
+
+/// Nova's `<nova:instance>`; an empty string is "not said".
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OpenStack {
+    /// `<nova:name>`.
+    pub instance_name: Box<str>,
+    /// The instance's id, which is the domain's UUID.
+    pub instance_id: Box<str>,
+    /// `<nova:flavor name>`.
+    pub flavor_name: Box<str>,
+    /// `<nova:user>`.
+    pub user_name: Box<str>,
+    /// `<nova:user uuid>`.
+    pub user_id: Box<str>,
+    /// `<nova:project>`.
+    pub project_name: Box<str>,
+    /// `<nova:project uuid>`.
+    pub project_id: Box<str>,
+}
+
+/// What an inventory call need not read again, and what it must.
+#[derive(Debug, Clone, Default)]
+pub struct InventoryRequest {
+    /// Domains whose XML is known, with the run it was read in. Others are read.
+    pub known: HashMap<DomainId, Option<RunId>>,
+    /// Read the XML of these in any case.
+    pub refresh: HashSet<DomainId>,
+    /// Read every XML again.
+    pub full: bool,
+}
+
+impl InventoryRequest {
+    /// Does this request want the XML of that run of that domain?
+    #[must_use]
+    pub fn wants(&self, id: DomainId, run: Option<RunId>) -> bool {
+        self.full || self.refresh.contains(&id) || self.known.get(&id) != Some(&run)
+    }
+}
+
+/// One domain of the list.
+#[derive(Debug, Clone)]
+pub struct ListedDomain {
+    /// UUID.
+    pub id: DomainId,
+    /// Name.
+    pub name: Box<str>,
+    /// Which run; `None` if it is not running.
+    pub run: Option<RunId>,
+    /// State of a domain that is not running; running ones are sampled.
+    pub state: Option<StateSample>,
+    /// Its XML, if it was asked for and could be read.
+    pub description: Option<Arc<DomainDescription>>,
+}
+
+/// Versions of what we talk to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HostVersions {
+    /// The hypervisor, `QEMU 7.2.22`.
+    pub hypervisor: Box<str>,
+    /// libvirtd.
+    pub daemon: Box<str>,
+    /// libvirt.so, in our process.
+    pub library: Box<str>,
+}
+
+/// The answer of an inventory call.
+#[derive(Debug, Clone, Default)]
+pub struct InventoryReply {
+    /// Every domain of the host.
+    pub domains: Vec<ListedDomain>,
+    /// Versions.
+    pub versions: HostVersions,
+    /// Domains whose XML could not be read or understood.
+    pub failed_descriptions: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_description_is_read_when_unknown_restarted_named_or_in_full() {
+        let id = DomainId::from_bytes([1; 16]);
+        let other = DomainId::from_bytes([2; 16]);
+        let mut request = InventoryRequest::default();
+        assert!(request.wants(id, None));
+        request.known.insert(id, Some(RunId(7)));
+        assert!(!request.wants(id, Some(RunId(7))));
+        assert!(request.wants(id, Some(RunId(8))));
+        assert!(request.wants(id, None));
+        assert!(request.wants(other, Some(RunId(7))));
+        request.refresh.insert(id);
+        assert!(request.wants(id, Some(RunId(7))));
+        let full = InventoryRequest { full: true, refresh: HashSet::new(), ..request };
+        assert!(full.wants(id, Some(RunId(7))));
+    }
+}

@@ -1,0 +1,223 @@
+//! Turns what is due into jobs, and answers into samples.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+
+use super::complaint::Complaint;
+use super::lanes::{BulkLane, InventoryLane};
+use super::pool::{Answer, Dispatch, Finished, Job, Pool, Workshop};
+use crate::clock::Clock;
+use crate::config::Sampling;
+use crate::model::{BulkReply, BulkRequest, InventoryReply, Scope, SourceError, SourceFactory, Stamp};
+use crate::store::{StaleAfter, Store};
+
+/// A running engine. Dropping it stops the sampling; calls under way end on their own, and nobody waits for them.
+pub struct Engine {
+    _stop: Sender<()>,
+}
+
+/// Starts sampling into a store.
+///
+/// # Errors
+/// If a thread cannot be started.
+pub fn start(
+    settings: &Sampling,
+    factory: Arc<dyn SourceFactory>,
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+) -> std::io::Result<Engine> {
+    let (sender, finished) = unbounded();
+    let workshop = |name| Workshop {
+        name,
+        factory: Arc::clone(&factory),
+        clock: Arc::clone(&clock),
+        store: Arc::clone(&store),
+        finished: sender.clone(),
+    };
+    let bulk = Pool::start(settings.workers, &workshop(BulkLane::LABEL))?;
+    let inventory = Pool::start(1, &workshop(InventoryLane::LABEL))?;
+    let mut core = Core::new(settings, store, clock, Box::new(bulk), Box::new(inventory));
+    let (stop, stopped) = bounded(0);
+    thread::Builder::new().name("scheduler".to_owned()).spawn(move || core.run(&finished, &stopped))?;
+    Ok(Engine { _stop: stop })
+}
+
+/// The engine without its threads: time and answers are handed in.
+struct Core {
+    clock: Arc<dyn Clock>,
+    store: Arc<Store>,
+    bulk: BulkLane,
+    bulk_pool: Box<dyn Dispatch>,
+    inventory: InventoryLane,
+    inventory_pool: Box<dyn Dispatch>,
+    up: bool,
+    was_up: bool,
+    bulk_lost: bool,
+    bulk_complaint: Complaint,
+    inventory_complaint: Complaint,
+}
+
+impl Core {
+    fn new(
+        settings: &Sampling,
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        bulk_pool: Box<dyn Dispatch>,
+        inventory_pool: Box<dyn Dispatch>,
+    ) -> Self {
+        let mut stale_after = StaleAfter::default();
+        for (group, period) in &settings.groups {
+            stale_after.set(*group, settings.stale_after(*period));
+        }
+        store.configure(stale_after);
+        let now = clock.now();
+        Self {
+            bulk: BulkLane::new(settings.groups.iter().copied(), now),
+            inventory: InventoryLane::new(settings.inventory, now),
+            clock,
+            store,
+            bulk_pool,
+            inventory_pool,
+            up: false,
+            was_up: false,
+            bulk_lost: false,
+            bulk_complaint: Complaint::default(),
+            inventory_complaint: Complaint::default(),
+        }
+    }
+
+    fn run(&mut self, finished: &Receiver<Finished>, stopped: &Receiver<()>) {
+        loop {
+            self.tick();
+            let now = self.clock.now();
+            let wait = self.next().map_or(Duration::from_secs(3600), |at| at.saturating_duration_since(now));
+            crossbeam_channel::select! {
+                recv(finished) -> message => match message {
+                    Ok(message) => self.finished(message),
+                    Err(_) => return,
+                },
+                recv(stopped) -> _ => return,
+                default(wait) => {}
+            }
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        let inventory = self.inventory.next(self.clock.now());
+        inventory.into_iter().chain(self.bulk.next()).min()
+    }
+
+    /// Starts what is due.
+    fn tick(&mut self) {
+        let now = self.clock.now();
+        if let Some(request) = self.inventory.turn(now, || self.store.known_descriptions()) {
+            if self.inventory_pool.dispatch(Job::Inventory(request)).is_err() {
+                // One thread, one call at a time: it can only be gone.
+                self.skip(InventoryLane::LABEL, "busy", 1);
+                self.inventory.failed(false, now);
+            }
+        }
+        let turn = self.bulk.turn(now);
+        if !self.up {
+            let due = turn.ask.union(turn.busy).iter().count();
+            self.skip(BulkLane::LABEL, "disconnected", due);
+            return;
+        }
+        self.skip(BulkLane::LABEL, "busy", turn.busy.iter().count());
+        if !turn.ask.is_empty() {
+            let job = Job::Bulk(BulkRequest { groups: turn.ask, scope: Scope::All });
+            match self.bulk_pool.dispatch(job) {
+                Ok(()) => self.bulk.started(turn.ask),
+                Err(_) => self.skip(BulkLane::LABEL, "busy", turn.ask.iter().count()),
+            }
+        }
+    }
+
+    fn skip(&self, lane: &str, reason: &str, turns: usize) {
+        let turns = u64::try_from(turns).unwrap_or(u64::MAX);
+        self.store.metrics.lane_skipped.with_label_values(&[lane, reason]).inc_by(turns);
+    }
+
+    /// Takes the end of a job.
+    fn finished(&mut self, finished: Finished) {
+        let Finished { started, ended, answer } = finished;
+        let lane = match &answer {
+            Answer::Bulk(..) => BulkLane::LABEL,
+            Answer::Inventory(_) => InventoryLane::LABEL,
+        };
+        let metrics = &self.store.metrics;
+        let result = if answer.error().is_none() { "ok" } else { "error" };
+        metrics.lane_runs.with_label_values(&[lane, result]).inc();
+        let took = ended.saturating_duration_since(started.at);
+        metrics.lane_duration.with_label_values(&[lane]).observe(took.as_secs_f64());
+        match answer {
+            Answer::Bulk(request, reply) => self.bulk_ended(started, &request, reply),
+            Answer::Inventory(reply) => self.inventory_ended(started, reply),
+        }
+    }
+
+    fn bulk_ended(&mut self, started: Stamp, request: &BulkRequest, reply: Result<BulkReply, SourceError>) {
+        self.bulk.ended(request.groups);
+        match reply {
+            Ok(reply) => {
+                if self.bulk_complaint.settle() {
+                    tracing::info!("bulk stats come again");
+                }
+                self.bulk.succeeded();
+                let changes = self.store.apply_bulk(started, request, reply);
+                if changes.domains || !changes.devices.is_empty() {
+                    self.inventory.request(changes.devices);
+                }
+            }
+            Err(error) => {
+                if self.bulk_complaint.is_news(&error.to_string(), self.clock.now()) {
+                    tracing::warn!(%error, "no bulk stats");
+                }
+                if error.is_disconnect() {
+                    self.bulk_lost = self.bulk.lost();
+                    self.inventory.request([]);
+                }
+            }
+        }
+    }
+
+    fn inventory_ended(&mut self, started: Stamp, reply: Result<InventoryReply, SourceError>) {
+        let now = self.clock.now();
+        match reply {
+            Ok(reply) => {
+                let domains = reply.domains.len();
+                self.inventory.succeeded();
+                self.store.apply_inventory(started, reply);
+                if !self.up {
+                    tracing::info!(domains, "connected to libvirt");
+                    if self.was_up {
+                        self.store.metrics.reconnects.inc();
+                    }
+                    (self.up, self.was_up) = (true, true);
+                    self.bulk.restart(now);
+                } else if std::mem::take(&mut self.bulk_lost) {
+                    self.bulk.restart(now);
+                }
+                self.inventory_complaint.settle();
+            }
+            Err(error) => {
+                let was_connected = !matches!(error, SourceError::Connect { .. });
+                self.inventory.failed(was_connected, now);
+                let text = error.to_string();
+                if self.inventory_complaint.is_news(&text, now) {
+                    tracing::warn!(%error, "libvirt does not answer; trying again");
+                }
+                self.up = false;
+                self.store.set_link(false, Some(&text), None);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "engine_tests.rs"]
+mod tests;
+

@@ -1,0 +1,180 @@
+//! The sampler's own metrics (`virtstatd_*`, `process_*`), in one registry of the `prometheus` crate.
+
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+use super::process::ProcessCollector;
+use crate::model::DecodeCounts;
+
+/// Upper bounds, in seconds, for calls to libvirt: from a quiet host to a hung guest.
+const CALL_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+
+/// Upper bounds, in seconds, for answers over HTTP.
+const HTTP_SECONDS: &[f64] =
+    &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
+
+/// Counters and gauges about ourselves. Those with a closed set of labels start at 0, so that `rate()` sees the first
+/// event.
+#[allow(missing_docs)] // The help texts below say it.
+pub struct SelfMetrics {
+    registry: Registry,
+    pub lane_runs: IntCounterVec,
+    pub lane_duration: HistogramVec,
+    pub lane_skipped: IntCounterVec,
+    pub samples_dropped: IntCounterVec,
+    pub workers: IntGaugeVec,
+    pub reconnects: IntCounter,
+    pub series_dropped: IntCounterVec,
+    pub http_requests: IntCounterVec,
+    pub http_duration: Histogram,
+    pub snapshot_age: Gauge,
+    pub descriptions_failed: IntCounter,
+    decode_problems: IntCounterVec,
+}
+
+impl SelfMetrics {
+    pub(super) fn new() -> Self {
+        let registry = Registry::new();
+        let metrics = Self {
+            lane_runs: counters(&registry, "lane_runs_total", "Calls of a lane that ended, by result.", &["lane", "result"]),
+            lane_duration: {
+                let options = HistogramOpts::new("virtstatd_lane_duration_seconds", "How long a lane's call took.");
+                let histogram = HistogramVec::new(options.buckets(CALL_SECONDS.to_vec()), &["lane"]);
+                registered(&registry, histogram)
+            },
+            lane_skipped: counters(
+                &registry,
+                "lane_skipped_total",
+                "Turns of a lane (for bulk: of a stats group) that were skipped, by reason.",
+                &["lane", "reason"],
+            ),
+            samples_dropped: counters(
+                &registry,
+                "samples_dropped_total",
+                "Samples of one domain and group that were not taken: late (newer ones are known).",
+                &["reason"],
+            ),
+            workers: {
+                let options = Opts::new("virtstatd_workers", "Threads that make calls to libvirt, by state.");
+                registered(&registry, IntGaugeVec::new(options, &["pool", "state"]))
+            },
+            reconnects: registered(
+                &registry,
+                IntCounter::new("virtstatd_reconnects_total", "Times that the inventory found libvirt again."),
+            ),
+            series_dropped: counters(
+                &registry,
+                "series_dropped_total",
+                "Series left out of renderings of /metrics, by reason: duplicate (a device whose name another one has).",
+                &["reason"],
+            ),
+            http_requests: counters(
+                &registry,
+                "http_requests_total",
+                "HTTP requests answered; unknown paths count as path \"other\".",
+                &["path", "code"],
+            ),
+            http_duration: {
+                let options = HistogramOpts::new(
+                    "virtstatd_http_request_duration_seconds",
+                    "Time from a request's head to the answer's head.",
+                );
+                registered(&registry, Histogram::with_opts(options.buckets(HTTP_SECONDS.to_vec())))
+            },
+            snapshot_age: registered(
+                &registry,
+                Gauge::new(
+                    "virtstatd_snapshot_age_seconds",
+                    "Time since the newest answer in the snapshot was asked for; NaN before the first.",
+                ),
+            ),
+            descriptions_failed: registered(
+                &registry,
+                IntCounter::new(
+                    "virtstatd_descriptions_failed_total",
+                    "Domains whose XML could not be read or understood, at each attempt.",
+                ),
+            ),
+            decode_problems: counters(
+                &registry,
+                "decode_problems_total",
+                "Parameters of libvirt that were not decoded: unknown (each kind once), wrong_type, bad_index.",
+                &["kind"],
+            ),
+            registry,
+        };
+        let build = IntGaugeVec::new(Opts::new("virtstatd_build_info", "The running version; always 1."), &["version"]);
+        let build = registered(&metrics.registry, build);
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let collector = metrics.registry.register(Box::new(ProcessCollector::new()));
+        collector.expect("the names of the process collector are its own");
+        metrics.start_at_zero();
+        metrics
+    }
+
+    fn start_at_zero(&self) {
+        for lane in ["bulk", "inventory"] {
+            for result in ["ok", "error"] {
+                self.lane_runs.with_label_values(&[lane, result]);
+            }
+            self.lane_duration.with_label_values(&[lane]);
+            for reason in ["busy", "disconnected"] {
+                self.lane_skipped.with_label_values(&[lane, reason]);
+            }
+            for state in ["idle", "busy"] {
+                self.workers.with_label_values(&[lane, state]);
+            }
+        }
+        self.samples_dropped.with_label_values(&["late"]);
+        self.series_dropped.with_label_values(&["duplicate"]);
+        for kind in ["unknown", "wrong_type", "bad_index"] {
+            self.decode_problems.with_label_values(&[kind]);
+        }
+        self.snapshot_age.set(f64::NAN);
+    }
+
+    pub(super) fn count_decoding(&self, counts: DecodeCounts) {
+        for (kind, count) in
+            [("unknown", counts.unknown), ("wrong_type", counts.wrong_type), ("bad_index", counts.bad_index)]
+        {
+            self.decode_problems.with_label_values(&[kind]).inc_by(count);
+        }
+    }
+
+    /// All of them as Prometheus text.
+    #[must_use]
+    pub fn render(&self) -> String {
+        let mut text = String::new();
+        if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "cannot encode our own metrics");
+        }
+        text
+    }
+
+    /// Name, type and help of each, for the documentation; only those with a series so far.
+    #[must_use]
+    pub fn described(&self) -> Vec<(String, &'static str, String)> {
+        let kind = |family: &prometheus::proto::MetricFamily| match family.get_field_type() {
+            prometheus::proto::MetricType::COUNTER => "counter",
+            prometheus::proto::MetricType::HISTOGRAM => "histogram",
+            _ => "gauge",
+        };
+        let families = self.registry.gather();
+        families.iter().map(|f| (f.name().to_owned(), kind(f), f.help().to_owned())).collect()
+    }
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    registered(registry, IntCounterVec::new(Opts::new(format!("virtstatd_{name}"), help), labels))
+}
+
+fn registered<C>(registry: &Registry, collector: prometheus::Result<C>) -> C
+where
+    C: prometheus::core::Collector + Clone + 'static,
+{
+    let collector = collector.expect("names and labels are constants of this file, and valid");
+    let result = registry.register(Box::new(collector.clone()));
+    result.expect("each name of this file is registered once");
+    collector
+}

@@ -1,0 +1,16 @@
+//! What is known: the two newest samples per domain and stats group, published as immutable snapshots.
+//!
+//! The sampler writes, exporters read snapshots, and neither waits for the other. Also home of the sampler's own
+//! metrics. Uses `model` and `clock` only.
+
+mod metrics;
+mod process;
+mod snapshot;
+#[allow(clippy::module_inception)]
+mod store;
+mod window;
+
+pub use metrics::SelfMetrics;
+pub use snapshot::{Domain, Link, Snapshot, StaleAfter};
+pub use store::{Changes, Store};
+pub use window::{Sampled, Window, Windows};

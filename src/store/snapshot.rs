@@ -1,0 +1,136 @@
+//! The immutable picture that exporters read.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::window::{Sampled, Window, Windows};
+use crate::model::{DomainDescription, DomainId, Group, HostVersions, RunId, Stamp, StateSample};
+
+/// One domain: who it is, what its XML says, and its samples.
+#[derive(Debug, Clone)]
+pub struct Domain {
+    /// UUID.
+    pub id: DomainId,
+    /// Name.
+    pub name: Arc<str>,
+    /// Which run; `None` if it is not running.
+    pub run: Option<RunId>,
+    /// Since when we know of this run.
+    pub known_since: Stamp,
+    /// State of a domain that is not running; running ones are sampled.
+    pub resting: Option<Sampled<StateSample>>,
+    /// Its XML, once read.
+    pub description: Option<Arc<DomainDescription>>,
+    /// Its samples, all of this run.
+    pub windows: Windows,
+}
+
+impl Domain {
+    /// The newest known state, sampled or listed.
+    #[must_use]
+    pub fn state(&self) -> Option<&Sampled<StateSample>> {
+        self.windows.state.newest().or(self.resting.as_ref())
+    }
+
+    /// How old the newest sample of a group is: since the start of its call, or since we know of this run if there is
+    /// none yet.
+    #[must_use]
+    pub fn age(&self, group: Group, now: Instant) -> Duration {
+        now.saturating_duration_since(self.windows.started(group).unwrap_or(self.known_since).at)
+    }
+}
+
+/// The connection to libvirt, as the inventory sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Link {
+    /// Does it live?
+    pub up: bool,
+    /// Why not, in words.
+    pub problem: Option<Arc<str>>,
+    /// Versions, kept while the connection is down.
+    pub versions: Option<HostVersions>,
+}
+
+/// How old a group's sample may be and still be exported as current; `None` for groups that are not sampled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StaleAfter([Option<Duration>; Group::ALL.len()]);
+
+impl StaleAfter {
+    /// Sets the limit of a group.
+    pub fn set(&mut self, group: Group, limit: Duration) {
+        self.0[group as usize] = Some(limit);
+    }
+
+    /// The limit of a group.
+    #[must_use]
+    pub fn get(&self, group: Group) -> Option<Duration> {
+        self.0[group as usize]
+    }
+
+    /// The groups that are sampled.
+    pub fn groups(&self) -> impl Iterator<Item = Group> {
+        Group::ALL.into_iter().filter(|group| self.get(*group).is_some())
+    }
+}
+
+/// The domains' places in a snapshot, shared by all snapshots until a domain comes, goes or is renamed.
+#[derive(Debug, Default)]
+pub(super) struct Order {
+    pub(super) ids: Vec<DomainId>,
+    places: HashMap<DomainId, usize>,
+}
+
+impl Order {
+    pub(super) fn new(ids: Vec<DomainId>) -> Self {
+        let places = ids.iter().enumerate().map(|(place, id)| (*id, place)).collect();
+        Self { ids, places }
+    }
+}
+
+/// Everything that was known at one moment. It never changes.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Grows by one with each snapshot.
+    pub sequence: u64,
+    /// When the newest answer in it was asked for; `None` before the first.
+    pub sampled: Option<Stamp>,
+    /// The connection.
+    pub link: Link,
+    /// Why this is not yet a complete picture; `None` once every running domain was asked for every group.
+    pub incomplete: Option<Arc<str>>,
+    /// When a group is stale.
+    pub stale_after: StaleAfter,
+    /// Every domain, by name.
+    pub domains: Vec<Arc<Domain>>,
+    pub(super) order: Arc<Order>,
+}
+
+impl Snapshot {
+    /// The domain with that UUID, else with that name.
+    #[must_use]
+    pub fn find(&self, uuid_or_name: &str) -> Option<&Arc<Domain>> {
+        let by_id = DomainId::parse(uuid_or_name).and_then(|id| self.order.places.get(&id));
+        let place = by_id.copied().or_else(|| self.domains.binary_search_by(|d| (*d.name).cmp(uuid_or_name)).ok());
+        place.and_then(|place| self.domains.get(place))
+    }
+
+    /// The figures of a window, if they are fresh enough to be exported as current.
+    pub fn fresh<'w, T>(&self, window: &'w Window<T>, group: Group, now: Instant) -> Option<&'w T> {
+        let newest = window.newest()?;
+        let limit = self.stale_after.get(group)?;
+        (now.saturating_duration_since(newest.started.at) <= limit).then_some(&newest.figures)
+    }
+
+    /// The next moment at which a sample that is fresh now turns stale.
+    #[must_use]
+    pub fn next_staleness(&self, now: Instant) -> Option<Instant> {
+        let moments = self.domains.iter().flat_map(|domain| {
+            self.stale_after.groups().filter_map(|group| {
+                let limit = self.stale_after.get(group)?;
+                Some(domain.windows.started(group)?.at + limit)
+            })
+        });
+        moments.filter(|moment| *moment >= now).min()
+    }
+}
