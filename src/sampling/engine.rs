@@ -46,7 +46,7 @@ pub fn start(
 }
 
 /// The engine without its threads: time and answers are handed in.
-struct Core {
+pub(super) struct Core {
     clock: Arc<dyn Clock>,
     store: Arc<Store>,
     bulk: BulkLane,
@@ -61,7 +61,7 @@ struct Core {
 }
 
 impl Core {
-    fn new(
+    pub(super) fn new(
         settings: &Sampling,
         store: Arc<Store>,
         clock: Arc<dyn Clock>,
@@ -105,13 +105,13 @@ impl Core {
         }
     }
 
-    fn next(&self) -> Option<Instant> {
+    pub(super) fn next(&self) -> Option<Instant> {
         let inventory = self.inventory.next(self.clock.now());
         inventory.into_iter().chain(self.bulk.next()).min()
     }
 
     /// Starts what is due.
-    fn tick(&mut self) {
+    pub(super) fn tick(&mut self) {
         let now = self.clock.now();
         if let Some(request) = self.inventory.turn(now, || self.store.known_descriptions()) {
             if self.inventory_pool.dispatch(Job::Inventory(request)).is_err() {
@@ -142,7 +142,7 @@ impl Core {
     }
 
     /// Takes the end of a job.
-    fn finished(&mut self, finished: Finished) {
+    pub(super) fn finished(&mut self, finished: Finished) {
         let Finished { started, ended, answer } = finished;
         let lane = match &answer {
             Answer::Bulk(..) => BulkLane::LABEL,
@@ -217,7 +217,4 @@ impl Core {
     }
 }
 
-#[cfg(test)]
-#[path = "engine_tests.rs"]
-mod tests;
 

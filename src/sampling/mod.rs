@@ -9,4 +9,7 @@ mod lanes;
 mod pool;
 mod schedule;
 
+#[cfg(test)]
+mod tests;
+
 pub use engine::{Engine, start};

@@ -10,6 +10,9 @@ mod snapshot;
 mod store;
 mod window;
 
+#[cfg(test)]
+mod tests;
+
 pub use metrics::SelfMetrics;
 pub use snapshot::{Domain, Link, Snapshot, StaleAfter};
 pub use store::{Changes, Store};

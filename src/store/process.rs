@@ -151,7 +151,7 @@ mod tests {
         );
         for family in &families {
             let metric = &family.get_metric()[0];
-            let value = metric.get_counter().value() + metric.get_gauge().value();
+            let value = metric.get_counter().get_value() + metric.get_gauge().get_value();
             assert!(value > 0.0, "{} is {value}", family.name());
         }
     }

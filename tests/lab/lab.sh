@@ -149,7 +149,8 @@ open_kvm() {
     local mode
     mode=$(stat --format=%a /dev/kvm)
     if (((8#$mode & 8#060) != 8#060 && (8#$mode & 8#006) != 8#006)) && getent group kvm >/dev/null; then
-        chgrp kvm /dev/kvm && chmod 660 /dev/kvm || warn "could not open /dev/kvm to the group kvm"
+        chgrp kvm /dev/kvm
+        chmod 660 /dev/kvm
     fi
 }
 
@@ -232,7 +233,7 @@ started_by_lab() {
 # takes 27. The disk's counters still show what a real boot shows: one read of 512 bytes.
 write_rom() {
     [[ -s $ROM ]] && return
-    command -v as >/dev/null && command -v objcopy >/dev/null || die "as and objcopy are missing: install binutils"
+    command -v objcopy >/dev/null || die "as and objcopy are missing: install binutils"
     local work
     work=$(mktemp -d "$STATE/rom.XXXXXX")
     as --32 -o "$work/rom.o" - <<'EOF'
@@ -364,8 +365,9 @@ accelerator_name() { if [[ $(accelerator) == kvm ]]; then echo KVM; else echo 'T
 
 take_count() {
     local option=$1 value=$2 lowest=$3 highest=$4
-    [[ $value =~ ^[0-9]{1,4}$ ]] && ((10#$value >= lowest && 10#$value <= highest)) ||
+    if ! [[ $value =~ ^[0-9]{1,4}$ ]] || ((10#$value < lowest || 10#$value > highest)); then
         die "$option takes a number from $lowest to $highest, not '$value'"
+    fi
     printf '%d' "$((10#$value))"
 }
 
@@ -557,7 +559,7 @@ lab_down() {
 
     remove_leftovers
     local foreign=0
-    [[ -s $DAEMONS ]] && foreign=$(pgrep --count --full -- 'qemu-system.* -name guest=' || true)
+    [[ -s $DAEMONS ]] && foreign=$(pgrep --count --full '^[^ ]*qemu[^ ]* -name guest=' || true)
     if ((foreign)); then
         warn "$foreign guests that are not the lab's run here: libvirtd, started by the lab, is left to them"
         find "$STATE" -mindepth 1 -maxdepth 1 ! -name daemons ! -name libvirtd.conf -exec rm -rf {} +
@@ -569,16 +571,13 @@ lab_down() {
 }
 
 wait_for_cleanup() {
-    local tick left id
-    for ((tick = 0; tick < 600; tick++)); do
-        left=0
-        for id in $(vsh list --uuid || true); do
-            vsh dumpxml "$id" 2>/dev/null | grep -qF ">$ROM<" && ((++left))
-        done
-        ((left == 0)) && return
-        sleep 0.2
+    local tick
+    for ((tick = 0; tick < 1200; tick++)); do
+        # libvirtd keeps a file for every active guest, and removes it as the last step of the cleaning up.
+        grep -qsF ">$ROM<" "$RUN_DIR"/*.xml || return 0
+        sleep 0.1
     done
-    warn "libvirtd still lists $left guests whose QEMU has ended"
+    warn "libvirtd still holds guests whose QEMU has ended, see: virsh list"
 }
 
 undefine_guests() {

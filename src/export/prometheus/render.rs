@@ -187,7 +187,23 @@ fn header(name: &str, help: &str, kind: &str, out: &mut Vec<u8>) {
 
 impl Family {
     fn write(&self, snapshot: &Snapshot, views: &[View<'_>], labels: &[Arc<DomainLabels>], text: &mut Chunks<'_>) {
-        header(self.name, self.help, self.kind.name(), text.out());
+        let begin = text.out().len();
+        header(self.name, self.help, self.kind.name(), &mut text.open);
+        let (chunks, bytes) = (text.full.len(), text.open.len());
+        self.write_series(snapshot, views, labels, text);
+        // A family without series is not announced.
+        if (text.full.len(), text.open.len()) == (chunks, bytes) {
+            text.open.truncate(begin);
+        }
+    }
+
+    fn write_series(
+        &self,
+        snapshot: &Snapshot,
+        views: &[View<'_>],
+        labels: &[Arc<DomainLabels>],
+        text: &mut Chunks<'_>,
+    ) {
         let domains = || views.iter().zip(labels);
         match self.read {
             Read::Host(emit) => emit(snapshot, &mut |labels, value| {
