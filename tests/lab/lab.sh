@@ -42,6 +42,7 @@ guest completes the unplugging.
 
 To freeze a guest, as libvirt sees one whose storage died:
     kill -STOP "$(cat /run/libvirt/qemu/lab-007.pid)"    # and lab.sh thaw, always, when done
+libvirt writes names into these file names as XML: the guest "a&b" has "a&amp;b.pid".
 
 environment:
   VIRTSTATD_LAB_ACCEL=kvm|tcg   do not look whether KVM works, use this
@@ -146,12 +147,14 @@ libvirt_units() {
 # QEMU anew for every single guest, which takes most of a minute each. This is the mode that udev would have set.
 open_kvm() {
     [[ -c /dev/kvm ]] || return 0
-    local mode
-    mode=$(stat --format=%a /dev/kvm)
-    if (((8#$mode & 8#060) != 8#060 && (8#$mode & 8#006) != 8#006)) && getent group kvm >/dev/null; then
-        chgrp kvm /dev/kvm
-        chmod 660 /dev/kvm
-    fi
+    local mode group
+    read -r mode group < <(stat --format='%a %G' /dev/kvm)
+    (((8#$mode & 8#006) == 8#006)) && return
+    [[ $group != root ]] && (((8#$mode & 8#060) == 8#060)) && return
+    getent group kvm >/dev/null || return 0
+    chgrp kvm /dev/kvm
+    chmod 660 /dev/kvm
+    say "opened /dev/kvm to the group kvm"
 }
 
 start_daemon() {
@@ -183,8 +186,22 @@ ensure_libvirtd() {
         if ! { [[ -s /run/virtlogd.pid ]] && is_program "$(</run/virtlogd.pid)" virtlogd; }; then
             start_daemon virtlogd
         fi
+        # libvirtd keeps what it learnt about QEMU for as long as the processor's CPUID is the same. It reads a leaf
+        # that tells the number of the core it happens to run on, so with some luck it learns all again, 4 s. Hence
+        # the same core every time, while it starts.
+        local cores
+        cores=$(taskset --cpu-list --pid $$)
+        cores=${cores##*: }
+        taskset --cpu-list --pid "${cores%%[,-]*}" $$ >/dev/null
         start_daemon libvirtd --config "$STATE/libvirtd.conf"
+        taskset --cpu-list --pid "$cores" $$ >/dev/null
+        await_libvirtd
+        taskset --all-tasks --cpu-list --pid "$cores" "$(</run/libvirtd.pid)" >/dev/null
     fi
+    await_libvirtd
+}
+
+await_libvirtd() {
     local attempt
     for ((attempt = 0; attempt < 100; attempt++)); do
         libvirtd_answers && return
@@ -361,7 +378,7 @@ accelerator() {
     esac
 }
 
-accelerator_name() { if [[ $(accelerator) == kvm ]]; then echo KVM; else echo 'TCG (no KVM here)'; fi; }
+accelerator_name() { if [[ $(accelerator) == kvm ]]; then echo KVM; else echo TCG; fi; }
 
 take_count() {
     local option=$1 value=$2 lowest=$3 highest=$4
@@ -485,15 +502,15 @@ lab_up() {
     done
 
     if ((${#missing[@]})); then
-        say "starting ${#missing[@]} guests with $(accelerator_name)"
+        say "guests to start: ${#missing[@]}, with $(accelerator_name)"
         start_guests "${missing[@]}"
     fi
     local beyond=0
     for name in "${!running[@]}"; do
         [[ $name =~ ^lab-[0-9]{3}$ ]] && ((10#${name#lab-} > wanted)) && ((++beyond))
     done
-    ((beyond == 0)) || say "$beyond more guests, beyond the $wanted asked for, are left running"
-    say "$wanted guests up with $(accelerator_name), ${#missing[@]} of them started now, $(seconds_since "$begin") s"
+    ((beyond == 0)) || say "left running beyond the $wanted asked for: $beyond"
+    say "$wanted up with $(accelerator_name), of these started now: ${#missing[@]}, $(seconds_since "$begin") s"
 }
 
 start_guests() {
@@ -504,6 +521,7 @@ start_guests() {
     lanes=$(($(nproc) * 2))
     lanes=$((lanes < 2 ? 2 : lanes > 8 ? 8 : lanes))
     work=$(mktemp -d "$STATE/up.XXXXXX")
+    trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
     for name; do
         domain_xml "$name" >"$work/$name.xml"
         lane=$((i++ % lanes))
@@ -525,55 +543,67 @@ start_guests() {
     done
     local failed=0
     for lane in "${!pids[@]}"; do wait "${pids[lane]}" || failed=1; done
+    trap - EXIT
     cat "$work"/*.err >&2
     rm -r "$work"
     ((failed == 0)) || die "some guests did not start"
 }
 
 lab_thaw() {
-    local pid name stat frozen=0
+    local pid stat thawed=0
     while read -r pid; do
         stat=$(process_stat "$pid") || continue
         [[ $stat == T* ]] || continue
-        kill -CONT "$pid" 2>/dev/null && ((++frozen))
+        kill -CONT "$pid" 2>/dev/null && ((++thawed))
     done < <(lab_pids)
-    say "$frozen guests thawed"
+    say "thawed: $thawed"
 }
 
 lab_down() {
     need_root down
     take_lock
-    local begin ended=0 pid
+    local begin answers=0
+    local -A ended=()
     begin=$(now_us)
-
-    # libvirt's own destroy asks QEMU to end, sleeps, looks again: 2 s for each guest, one at a time for each caller.
-    # libvirtd notices the death of a QEMU by itself and cleans up after it, so it is enough to kill them all.
-    # SIGKILL also ends a frozen one; SIGCONT first, for calls that wait for it.
-    for pid in $(lab_pids); do
-        kill -CONT "$pid" 2>/dev/null && kill -KILL "$pid" 2>/dev/null && ((++ended))
-    done
+    kill_guests
     if libvirtd_answers; then
+        answers=1
         wait_for_cleanup
         undefine_guests
     fi
-
     remove_leftovers
+
     local foreign=0
     [[ -s $DAEMONS ]] && foreign=$(pgrep --count --full '^[^ ]*qemu[^ ]* -name guest=' || true)
     if ((foreign)); then
-        warn "$foreign guests that are not the lab's run here: libvirtd, started by the lab, is left to them"
+        warn "guests that are not the lab's run here ($foreign): libvirtd, started by the lab, is left to them"
         find "$STATE" -mindepth 1 -maxdepth 1 ! -name daemons ! -name libvirtd.conf -exec rm -rf {} +
     else
         stop_daemons
+        # An `up` that was interrupted may have had a request on its way, which libvirtd finished in the meantime.
+        kill_guests
         rm -rf "$STATE"
     fi
-    say "down, $ended guests ended, $(seconds_since "$begin") s"
+    ((answers || ${#ended[@]} == 0)) || warn "libvirtd did not answer; it will clean up after its guests when it does"
+    say "down, guests ended: ${#ended[@]}, $(seconds_since "$begin") s"
+}
+
+# libvirt's own destroy asks QEMU to end, sleeps, and looks again: 2 s for each guest, one at a time for each caller.
+# libvirtd notices the death of a QEMU by itself and cleans up after it, so it is enough to kill them all. SIGKILL
+# ends a frozen one too; SIGCONT comes first for the sake of calls that wait for its answer.
+kill_guests() {
+    local pid
+    for pid in $(lab_pids); do
+        kill -CONT "$pid" 2>/dev/null || continue
+        kill -KILL "$pid" 2>/dev/null && ended[$pid]=1
+    done
 }
 
 wait_for_cleanup() {
     local tick
     for ((tick = 0; tick < 1200; tick++)); do
-        # libvirtd keeps a file for every active guest, and removes it as the last step of the cleaning up.
+        kill_guests
+        # libvirtd keeps a file for every active guest, and removes it as a last step.
         grep -qsF ">$ROM<" "$RUN_DIR"/*.xml || return 0
         sleep 0.1
     done
@@ -615,7 +645,7 @@ lab_status() {
         fi
         printf -v lines '%s  %-24s pid %-8s %s\n' "$lines" "$name" "$pid" "$stat"
     done < <(lab_guests)
-    say "$count guests, $frozen of them frozen$( ((count == 0)) || printf ', with %s' "$(accelerator_name)")"
+    say "guests: $count, frozen: $frozen$( ((count == 0)) || printf ', with %s' "$(accelerator_name)")"
     printf '%s' "$lines"
 
     pid=$(cat /run/libvirtd.pid 2>/dev/null || true)

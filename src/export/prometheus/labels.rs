@@ -232,16 +232,14 @@ struct Names {
 }
 
 impl Names {
-    /// The first candidate that is not empty, else the kind and index; `None`, and counted, if another device has it.
+    /// The first candidate that is neither empty nor another device's, else the kind and index; `None`, and counted, if
+    /// even that is taken.
     fn take(&mut self, index: u32, candidates: &[Option<&str>], kind: &str) -> Option<String> {
-        let candidate = candidates.iter().flatten().find(|name| !name.is_empty());
-        let name = candidate.map_or_else(|| format!("{kind}{index}"), |name| (*name).to_owned());
-        if self.taken.insert(name.clone()) {
-            Some(name)
-        } else {
-            self.duplicates += 1;
-            None
-        }
+        let last = format!("{kind}{index}");
+        let said = candidates.iter().flatten().copied().filter(|name| !name.is_empty());
+        let name = said.chain([last.as_str()]).find(|name| self.taken.insert((*name).to_owned()));
+        self.duplicates += u64::from(name.is_none());
+        name.map(str::to_owned)
     }
 }
 
@@ -281,7 +279,10 @@ mod tests {
         assert_eq!(names.take(0, &[Some("vnet0"), None], "nic").as_deref(), Some("vnet0"));
         assert_eq!(names.take(1, &[None, Some(""), Some("52:54:00:00:00:01")], "nic").as_deref(), Some("52:54:00:00:00:01"));
         assert_eq!(names.take(2, &[Some(""), None], "nic").as_deref(), Some("nic2"));
-        assert_eq!(names.take(3, &[Some("vnet0")], "nic"), None);
+        assert_eq!(names.take(3, &[Some("vnet0"), Some("52:54:00:00:00:03")], "nic").as_deref(), Some("52:54:00:00:00:03"));
+        assert_eq!(names.take(4, &[Some("nic5")], "nic").as_deref(), Some("nic5"));
+        assert_eq!(names.duplicates, 0);
+        assert_eq!(names.take(5, &[Some("vnet0")], "nic"), None, "nothing is left to call it");
         assert_eq!(names.duplicates, 1);
     }
 }

@@ -1,0 +1,249 @@
+//! What others parse, held to the letter: /metrics, our JSON, and the generated reference.
+//!
+//! `VIRTSTATD_BLESS=1 cargo test --test golden` writes the files anew; look at the difference before you commit it.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use support::exposition::{assert_promtool_is_silent, parse};
+use virtstatd::clock::{Clock as _, ManualClock};
+use virtstatd::export::api;
+use virtstatd::export::prometheus::{Renderer, markdown};
+use virtstatd::model::{
+    BalloonSample, Block, BlockSample, BulkReply, BulkRequest, CpuSample, DiskDescription, DomainDescription, DomainId,
+    DomainRecord, Figures, Group, HostVersions, Interface, InterfaceSample, InventoryReply, Io, ListedDomain,
+    NicDescription, OpenStack, RunId, Scope, Stamp, StateSample, Traffic, Vcpu, VcpuSample,
+};
+use virtstatd::store::{StaleAfter, Store};
+
+fn check(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    if std::env::var_os("VIRTSTATD_BLESS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    let difference = expected.lines().zip(text.lines()).enumerate().find(|(_, (expected, found))| expected != found);
+    assert!(
+        expected == text,
+        "{name} is not current; first difference: {difference:?}\nVIRTSTATD_BLESS=1 writes it anew, if this is meant"
+    );
+}
+
+fn id(number: u8) -> DomainId {
+    DomainId::from_bytes([number; 16])
+}
+
+fn io(base: u64) -> Io {
+    Io { requests: Some(base), bytes: Some(base * 512), time_ns: Some(base * 1_000_001) }
+}
+
+fn traffic(base: u64) -> Traffic {
+    Traffic { bytes: Some(base * 64), packets: Some(base), errors: Some(1), drops: Some(2) }
+}
+
+/// Every figure of a guest at a moment; they grow with `step`.
+fn full(step: u64) -> Figures {
+    let vcpu = |index| Vcpu {
+        index,
+        state: Some(1),
+        time_ns: Some(step * 400_000_000),
+        wait_ns: Some(0),
+        delay_ns: Some(step * 7),
+    };
+    let disk = |index, name: &str| Block {
+        index,
+        name: Some(name.into()),
+        path: Some(format!("/images/{name}.qcow2").into()),
+        read: io(step * 10),
+        write: io(step * 20),
+        flush: Io { bytes: None, ..io(step * 3) },
+        allocation_bytes: Some(4096),
+        capacity_bytes: Some(1 << 40),
+        physical_bytes: Some(8192),
+    };
+    let nic = |index, name: Option<&str>| Interface {
+        index,
+        name: name.map(Into::into),
+        receive: traffic(step * 5),
+        transmit: traffic(step * 6),
+    };
+    Figures {
+        state: Some(StateSample { state: Some(1), reason: Some(1) }),
+        cpu: Some(CpuSample {
+            // Beyond 2^53: f64 would lose the last digits.
+            time_ns: Some(9_007_199_254_740_993 + step * 1_500_000_000),
+            user_ns: Some(step * 1_000_000_000),
+            system_ns: Some(step * 500_000_000),
+        }),
+        vcpu: Some(VcpuSample { current: Some(2), maximum: Some(4), vcpus: vec![vcpu(0), vcpu(2)] }),
+        // The second has no device on the host, the third repeats a name.
+        interface: Some(InterfaceSample {
+            count: Some(3),
+            interfaces: vec![nic(0, Some("vnet0")), nic(1, None), nic(2, Some("vnet0"))],
+        }),
+        block: Some(BlockSample { count: Some(2), disks: vec![disk(0, "vda"), disk(1, "vdb")] }),
+        balloon: Some(BalloonSample {
+            current_kib: Some(2_097_152),
+            maximum_kib: Some(4_194_304),
+            swap_in_kib: Some(step),
+            swap_out_kib: Some(step * 2),
+            major_faults: Some(step * 3),
+            minor_faults: Some(step * 4),
+            unused_kib: Some(1000),
+            available_kib: Some(2_000_000),
+            usable_kib: Some(1_500_000),
+            last_update_s: Some(1_000_000_000),
+            disk_caches_kib: Some(300),
+            hugetlb_pgalloc: Some(0),
+            hugetlb_pgfail: Some(0),
+            rss_kib: Some(2_200_000),
+        }),
+    }
+}
+
+fn description() -> DomainDescription {
+    let disk = |target: &str| DiskDescription {
+        target: target.into(),
+        disk_type: "file".into(),
+        target_bus: "virtio".into(),
+        driver_name: "qemu".into(),
+        driver_type: "qcow2".into(),
+        driver_cache: "none".into(),
+        driver_discard: "unmap".into(),
+        source: format!("/images/{target}.qcow2").into(),
+        serial: "S-1".into(),
+        ..DiskDescription::default()
+    };
+    let nic = |target: &str, mac: &str| NicDescription {
+        target: target.into(),
+        interface_type: "bridge".into(),
+        source_bridge: "br0".into(),
+        mac: mac.into(),
+        model: "virtio".into(),
+        mtu: "1500".into(),
+    };
+    DomainDescription {
+        domain_type: "kvm".into(),
+        os_type: "hvm".into(),
+        os_arch: "x86_64".into(),
+        os_machine: "pc-q35-7.2".into(),
+        title: Some("Web server".into()),
+        description: Some("two\nlines \"quoted\"".into()),
+        disks: vec![disk("vda"), disk("vdb")],
+        nics: vec![nic("vnet0", "52:54:00:00:00:01"), nic("", "52:54:00:00:00:02"), nic("vnet0", "52:54:00:00:00:03")],
+        openstack: Some(OpenStack {
+            instance_name: "web-1".into(),
+            instance_id: id(1).to_string().into(),
+            flavor_name: "m1.small".into(),
+            user_name: "alice".into(),
+            user_id: "u1".into(),
+            project_name: "shop".into(),
+            project_id: "p1".into(),
+        }),
+    }
+}
+
+/// A host with one guest that has everything, one with an odd name and little, and one that is shut off.
+fn host() -> (Arc<ManualClock>, Store) {
+    let clock = Arc::new(ManualClock::new());
+    let store = Store::new(clock.clone());
+    let mut stale_after = StaleAfter::default();
+    for group in Group::ALL {
+        stale_after.set(group, Duration::from_millis(37_500));
+    }
+    store.configure(stale_after);
+    let stamp = || Stamp { at: clock.now(), wall: clock.wall() };
+    let odd = r#"odd "name" back\slash ü"#;
+    let listed = |number, name: &str, run: Option<u32>, described: bool| ListedDomain {
+        id: id(number),
+        name: name.into(),
+        run: run.map(RunId),
+        state: run.is_none().then_some(StateSample { state: Some(5), reason: Some(3) }),
+        description: described.then(|| Arc::new(description())),
+    };
+    let versions =
+        HostVersions { hypervisor: "QEMU 7.2.22".into(), daemon: "9.0.0".into(), library: "9.0.0".into() };
+    store.apply_inventory(
+        stamp(),
+        InventoryReply {
+            domains: vec![
+                listed(1, "web", Some(1), true),
+                listed(2, odd, Some(2), false),
+                listed(3, "asleep", None, true),
+            ],
+            versions,
+            failed_descriptions: 0,
+        },
+    );
+    let request = BulkRequest { groups: Group::ALL.into_iter().collect(), scope: Scope::All };
+    for step in [1, 2] {
+        clock.advance(Duration::from_secs(15));
+        let record = |number, name: &str, figures| DomainRecord {
+            id: id(number),
+            name: name.into(),
+            run: Some(RunId(number.into())),
+            figures,
+        };
+        let little = Figures { state: Some(StateSample { state: Some(3), reason: Some(1) }), ..Figures::default() };
+        let records = vec![record(1, "web", full(step)), record(2, odd, little)];
+        store.apply_bulk(stamp(), &request, BulkReply { records, ..BulkReply::default() });
+    }
+    clock.advance(Duration::from_millis(1234));
+    (clock, store)
+}
+
+#[test]
+fn metrics_are_as_released() {
+    let (_, store) = host();
+    let rendering = Renderer::default().render(store.snapshot(), store.now(), &store);
+    let per_scrape = String::from_utf8(rendering.per_scrape(&store)).unwrap();
+    // Our own figures differ from run to run; the ages do not.
+    let ages = per_scrape.split("# HELP process_").next().unwrap();
+    let text = format!("{}{ages}", rendering.text());
+    assert_promtool_is_silent(&text);
+    parse(&text);
+    check("tests/golden/metrics.txt", &text);
+}
+
+#[test]
+fn a_second_rendering_with_kept_labels_and_buffers_is_the_same() {
+    let (_, store) = host();
+    let mut renderer = Renderer::default();
+    let first = renderer.render(store.snapshot(), store.now(), &store).text();
+    let second = renderer.render(store.snapshot(), store.now(), &store).text();
+    assert_eq!(first, second);
+}
+
+#[test]
+fn stale_groups_leave_the_metrics_and_their_ages_stay() {
+    let (clock, store) = host();
+    clock.advance(Duration::from_secs(60));
+    let rendering = Renderer::default().render(store.snapshot(), store.now(), &store);
+    let text = rendering.text();
+    assert!(!text.contains("libvirt_domain_info_cpu_time_seconds_total"), "{text}");
+    assert!(text.contains("libvirt_domain_info{"), "what the XML says is no sample");
+    let ages = String::from_utf8(rendering.per_scrape(&store)).unwrap();
+    assert!(ages.contains("libvirt_domain_sample_age_seconds{domain=\"web\",uuid=\"01010101-0101-0101-0101-010101010101\",group=\"cpu\"} 61.234\n"));
+}
+
+#[test]
+fn json_is_as_released() {
+    let (_, store) = host();
+    let snapshot = store.snapshot();
+    let domains = serde_json::to_string_pretty(&api::domains(&snapshot, store.now())).unwrap();
+    check("tests/golden/domains.json", &(domains + "\n"));
+    let status = serde_json::to_string_pretty(&api::status(&snapshot, store.now())).unwrap();
+    check("tests/golden/status.json", &(status.replace(env!("CARGO_PKG_VERSION"), "VERSION") + "\n"));
+}
+
+#[test]
+fn metrics_reference_is_current() {
+    let (_, store) = host();
+    // Makes the one series that only requests make.
+    store.metrics.http_requests.with_label_values(&["/metrics", "200"]).inc();
+    check("docs/metrics.md", &markdown(&store.metrics));
+}

@@ -1,0 +1,194 @@
+//! HTTP as clients expect it, from the real binary on libvirt's own test driver.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Command;
+use std::time::Duration;
+
+use support::daemon::{Daemon, config_file};
+use support::exposition::{assert_promtool_is_silent, find, parse, value};
+
+fn daemon() -> Daemon {
+    let daemon = Daemon::start(&["--uri", "test:///default"]);
+    daemon.wait_ready();
+    daemon
+}
+
+#[test]
+fn get_and_head_agree_on_every_path() {
+    let daemon = daemon();
+    for path in ["/", "/metrics", "/api/v1/domains", "/api/v1/domains/test", "/api/v1/status", "/-/healthy", "/-/ready"] {
+        let get = daemon.get(path);
+        assert_eq!(get.status, 200, "{path}");
+        assert_eq!(get.header("content-length"), Some(get.body.len().to_string().as_str()), "{path}");
+        let head = daemon.request("HEAD", path, &[]);
+        assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
+        assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
+        assert!(head.header("content-length").is_some_and(|length| length != "0"), "{path}");
+    }
+}
+
+#[test]
+fn other_methods_are_refused_with_allow_and_other_paths_with_404() {
+    let daemon = daemon();
+    for method in ["POST", "PUT", "DELETE", "OPTIONS"] {
+        let answer = daemon.request(method, "/metrics", &[]);
+        assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")), "{method}");
+        assert_eq!(answer.json()["error"]["code"], "method_not_allowed");
+    }
+    for (path, code) in [
+        ("/nothing", "not_found"),
+        ("/metrics/", "not_found"),
+        ("/api/v1/domains/", "not_found"),
+        ("/api/v1/domains/nobody", "domain_not_found"),
+    ] {
+        let answer = daemon.get(path);
+        assert_eq!(answer.status, 404, "{path}");
+        assert_eq!(answer.json()["error"]["code"], code);
+    }
+    assert_eq!(daemon.get("/api/v1/domains/%ff").status, 400);
+}
+
+#[test]
+fn metrics_are_valid_and_plain_unless_gzip_is_asked_for() {
+    let daemon = daemon();
+    let plain = daemon.get("/metrics");
+    assert_eq!(plain.header("content-type"), Some("text/plain; version=0.0.4; charset=utf-8"));
+    assert_eq!(plain.header("content-encoding"), None);
+    assert_promtool_is_silent(plain.text());
+    let gzip = daemon.request("GET", "/metrics", &["Accept-Encoding: gzip"]);
+    assert_eq!(gzip.header("content-encoding"), Some("gzip"));
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&gzip.body[..]).read_to_string(&mut text).expect("valid gzip");
+    assert_promtool_is_silent(&text);
+    let names = |text: &str| parse(text).into_iter().map(|series| series.name).collect::<std::collections::BTreeSet<_>>();
+    assert_eq!(names(&text), names(plain.text()));
+    let refused = daemon.request("GET", "/metrics", &["Accept-Encoding: gzip;q=0"]);
+    assert_eq!(refused.header("content-encoding"), None);
+}
+
+#[test]
+fn curl_understands_the_compressed_answer() {
+    let daemon = daemon();
+    let url = format!("http://{}/metrics", daemon.address());
+    let output = Command::new("curl").args(["-sS", "--compressed", &url]).output().expect("curl is installed");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_promtool_is_silent(std::str::from_utf8(&output.stdout).unwrap());
+}
+
+#[test]
+fn scrapes_are_counted_by_path_and_code_and_unknown_paths_make_no_series() {
+    let daemon = daemon();
+    for path in ["/a", "/b", "/metrics", "/api/v1/domains/x", "/api/v1/domains/y"] {
+        daemon.get(path);
+    }
+    let series = parse(&daemon.scrape());
+    let count = |path, code| value(&series, "virtstatd_http_requests_total", &[("path", path), ("code", code)]);
+    assert_eq!(count("other", "404"), Some(2.0));
+    assert_eq!(count("/api/v1/domains/{id}", "404"), Some(2.0));
+    assert_eq!(count("/metrics", "200"), Some(1.0));
+    assert!(value(&series, "process_cpu_seconds_total", &[]).is_some_and(|seconds| seconds > 0.0));
+}
+
+#[test]
+fn json_tells_domains_by_name_and_uuid() {
+    let daemon = daemon();
+    let by_name = daemon.get("/api/v1/domains/test").json();
+    let uuid = by_name["uuid"].as_str().unwrap().to_owned();
+    let by_uuid = daemon.get(&format!("/api/v1/domains/{}", uuid.to_uppercase())).json();
+    assert_eq!((&by_uuid["name"], &by_uuid["state"]), (&"test".into(), &"running".into()));
+    assert!(by_name["samples"]["state"]["age_seconds"].is_f64());
+    assert!(by_name["samples"].get("cpu").is_none(), "the test driver has no CPU figures, so none are made up");
+    let list = daemon.get("/api/v1/domains").json();
+    assert_eq!(list["domains"].as_array().unwrap().len(), 1);
+    let status = daemon.get("/api/v1/status").json();
+    assert_eq!((&status["ready"], &status["libvirt"]["up"]), (&true.into(), &true.into()));
+    assert_eq!(status["domains_running"], 1);
+}
+
+#[test]
+fn without_libvirt_it_runs_and_says_why_it_is_not_ready() {
+    let daemon = Daemon::start(&["--uri", "qemu+unix:///system?socket=/nonexistent/socket"]);
+    let reason = support::wait_for("the failure", || {
+        let ready = daemon.get("/-/ready");
+        assert_eq!(ready.status, 503);
+        let message = ready.json()["error"]["message"].as_str().unwrap().to_owned();
+        message.contains("/nonexistent/socket").then_some(message)
+    });
+    assert!(reason.contains("cannot connect"), "{reason}");
+    assert_eq!(daemon.get("/-/healthy").status, 200, "the service itself is well");
+    let series = parse(&daemon.scrape());
+    assert_eq!(value(&series, "libvirt_up", &[]), Some(0.0));
+    assert_eq!(daemon.get("/api/v1/domains").json()["domains"].as_array().unwrap().len(), 0);
+}
+
+/// libvirt's test driver with a host of our own making.
+fn with_domains(domains: &str) -> Daemon {
+    let (directory, _) = config_file("");
+    let node = directory.path().join("node.xml");
+    std::fs::write(&node, format!("<node xmlns:test='http://libvirt.org/schemas/domain/test/1.0'>{domains}</node>")).unwrap();
+    let daemon = Daemon::start(&["--uri", &format!("test://{}", node.display())]);
+    daemon.wait_ready();
+    daemon
+}
+
+#[test]
+fn an_empty_host_works() {
+    let daemon = with_domains("");
+    let text = daemon.scrape();
+    assert_promtool_is_silent(&text);
+    let series = parse(&text);
+    assert_eq!(value(&series, "libvirt_domains", &[]), Some(0.0));
+    assert!(!series.iter().any(|series| series.labels.contains_key("uuid")));
+}
+
+#[test]
+fn a_host_with_shut_off_guests_only_works() {
+    let domain = |name: &str| {
+        format!(
+            "<domain type='test'><name>{name}</name><memory>1024</memory><os><type>hvm</type></os>\
+             <test:runstate>5</test:runstate></domain>"
+        )
+    };
+    let daemon = with_domains(&["one", "two", "three"].map(domain).concat());
+    let text = daemon.scrape();
+    assert_promtool_is_silent(&text);
+    let series = parse(&text);
+    assert_eq!(value(&series, "libvirt_domains_by_state", &[("state", "shutoff")]), Some(3.0));
+    assert_eq!(find(&series, "libvirt_domain_info_state", &[]).len(), 3);
+    assert!(find(&series, "libvirt_domain_sample_age_seconds", &[]).is_empty(), "only running ones are sampled");
+    let one = daemon.get("/api/v1/domains/one").json();
+    assert_eq!((&one["running"], &one["state"]), (&false.into(), &"shutoff".into()));
+}
+
+#[test]
+fn a_client_that_never_finishes_its_request_harms_nobody() {
+    let daemon = daemon();
+    let mut idle: Vec<_> = (0..50).map(|_| TcpStream::connect(daemon.address()).unwrap()).collect();
+    for stream in &mut idle {
+        stream.write_all(b"GET /metrics HT").unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    }
+    assert_eq!(daemon.get("/metrics").status, 200);
+}
+
+#[test]
+fn several_requests_share_a_connection() {
+    let daemon = daemon();
+    let mut stream = TcpStream::connect(daemon.address()).unwrap();
+    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    for _ in 0..3 {
+        stream.write_all(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut answer = Vec::new();
+        let mut buffer = [0; 1024];
+        while !answer.ends_with(b"}\n") {
+            let count = stream.read(&mut buffer).unwrap();
+            assert!(count > 0);
+            answer.extend_from_slice(&buffer[..count]);
+        }
+        assert!(answer.starts_with(b"HTTP/1.1 200 OK"));
+    }
+}

@@ -1,0 +1,136 @@
+//! A real Prometheus scrapes the daemon on real guests, and answers every query of the shipped dashboard.
+#![allow(clippy::unwrap_used)]
+
+mod support;
+
+use std::net::{SocketAddr, TcpListener};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+use support::daemon::{Daemon, config_file, request};
+use support::lab::{self, GUESTS};
+use support::wait_for;
+
+/// Debian's Prometheus on loopback, ended when dropped.
+struct Prometheus {
+    child: Child,
+    address: SocketAddr,
+    _directory: tempfile::TempDir,
+}
+
+impl Prometheus {
+    fn scraping(target: SocketAddr) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let config = directory.path().join("prometheus.yml");
+        let text = format!(
+            "global:\n  scrape_interval: 1s\nscrape_configs:\n- job_name: virtstatd\n  static_configs:\n  - targets: ['{target}']\n"
+        );
+        std::fs::write(&config, text).unwrap();
+        // Prometheus cannot be told to choose a port, so one that is free now is chosen for it.
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let child = Command::new("prometheus")
+            .arg(format!("--config.file={}", config.display()))
+            .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
+            .arg(format!("--web.listen-address={address}"))
+            .arg("--log.level=error")
+            .stdin(Stdio::null())
+            .spawn()
+            .expect("prometheus is installed (Debian's package prometheus; `make test` installs it)");
+        let prometheus = Self { child, address, _directory: directory };
+        wait_for("Prometheus to be ready", || {
+            let connected = std::net::TcpStream::connect(address).is_ok();
+            (connected && request(address, "GET", "/-/ready", &[]).status == 200).then_some(())
+        });
+        prometheus
+    }
+
+    /// The answer to an API call, which must be a success.
+    fn api(&self, path: &str) -> Value {
+        let answer = request(self.address, "GET", path, &[]);
+        let json = answer.json();
+        assert_eq!(json["status"], "success", "{path}: {json}");
+        json["data"].clone()
+    }
+
+    /// The series that an instant query gives.
+    fn query(&self, expression: &str) -> Vec<Value> {
+        self.api(&format!("/api/v1/query?query={}", encoded(expression)))["result"].as_array().unwrap().clone()
+    }
+}
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn encoded(text: &str) -> String {
+    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
+}
+
+fn number(series: &Value) -> f64 {
+    series["value"][1].as_str().unwrap().parse().unwrap()
+}
+
+/// Every query of a dashboard, with the title of its panel.
+fn queries(panels: &Value, found: &mut Vec<(String, String)>) {
+    for panel in panels.as_array().into_iter().flatten() {
+        queries(&panel["panels"], found);
+        for target in panel["targets"].as_array().into_iter().flatten() {
+            found.push((panel["title"].to_string(), target["expr"].as_str().expect("an expression").to_owned()));
+        }
+    }
+}
+
+/// As Grafana would fill them in with everything selected.
+fn filled_in(expression: &str) -> String {
+    let variables = [
+        ("${instance:regex}", ".+"),
+        ("${domain:regex}", ".+"),
+        ("$instance", ".+"),
+        ("$domain", ".+"),
+        ("$__rate_interval", "1m"),
+        ("$__interval", "1m"),
+        ("$__range", "1m"),
+    ];
+    let filled = variables.iter().fold(expression.to_owned(), |text, (name, value)| text.replace(name, value));
+    assert!(!filled.contains('$'), "a variable that this test does not know in {expression}");
+    filled
+}
+
+#[test]
+fn prometheus_scrapes_every_guest_and_answers_the_dashboard() {
+    let Some(mut lab) = lab::enter() else { return };
+    // The balloon panels need one guest that has one.
+    lab.create("ballooned", &["--balloon"]);
+    let (_directory, path) = config_file("[sampling]\nperiod = '1s'\n");
+    let daemon = Daemon::start(&["--config", &path]);
+    daemon.wait_ready();
+    let prometheus = Prometheus::scraping(daemon.address());
+    wait_for("three scrapes", || {
+        let scrapes = prometheus.query("count_over_time(up[5m])");
+        scrapes.first().is_some_and(|count| number(count) >= 3.0).then_some(())
+    });
+    assert_eq!(prometheus.query("up == 1").len(), 1, "{}", prometheus.api("/api/v1/targets"));
+    let by_domain = "count by (domain) (libvirt_domain_info_cpu_time_seconds_total{domain=~\"lab-.*\"})";
+    assert_eq!(prometheus.query(by_domain).len(), GUESTS);
+    assert_eq!(number(&prometheus.query("scrape_samples_scraped > 0")[0]), number(&prometheus.query("scrape_samples_post_metric_relabeling")[0]));
+
+    let dashboard: Value = serde_json::from_str(include_str!("../dashboards/host.json")).expect("valid JSON");
+    let mut all = Vec::new();
+    queries(&dashboard["panels"], &mut all);
+    assert!(all.len() > 20, "only {} queries found", all.len());
+    for (title, expression) in &all {
+        let filled = filled_in(expression);
+        wait_for(&format!("data for {title}: {filled}"), || (!prometheus.query(&filled).is_empty()).then_some(()));
+    }
+    for variable in dashboard["templating"]["list"].as_array().unwrap() {
+        let query = variable["query"]["query"].as_str().or(variable["query"].as_str()).unwrap_or_default();
+        let Some(inner) = query.strip_prefix("label_values(").and_then(|rest| rest.strip_suffix(')')) else { continue };
+        let (selector, label) = inner.rsplit_once(',').expect("a series and a label");
+        let values = prometheus.query(&format!("count by ({}) ({})", label.trim(), filled_in(selector)));
+        assert!(!values.is_empty(), "no values for variable {query}");
+    }
+    eprintln!("{} queries of the dashboard answered", all.len());
+}
