@@ -77,9 +77,13 @@ show_first_scrape() {
     local scrape
     scrape=$(get --fail "http://$LISTEN/metrics") || return 0
     say ""
-    say "The first lines of http://$LISTEN/metrics:"
-    awk '/^libvirt_/ { print "    " $0; if (++lines == 25) exit }' <<<"$scrape"
-    say "    ... $(grep -c '^[^#]' <<<"$scrape" || true) series in all"
+    say "What http://$LISTEN/metrics says of one VM:"
+    awk '/^libvirt_domain_/ && !/_info[{]/ && match($0, /uuid="[^"]*"/) {
+             uuid = substr($0, RSTART, RLENGTH)
+             if (!first) first = uuid
+             if (uuid == first) { print "    " $0; if (++lines == 25) exit }
+         }' <<<"$scrape"
+    say "    ... and more: $(grep -c '^[^#]' <<<"$scrape" || true) series in all"
 }
 
 scripts/install-deps.sh run

@@ -54,7 +54,7 @@ impl Sampler {
         let factory: Arc<dyn SourceFactory> = Arc::new(LibvirtFactory::new(settings.uri.clone()));
         let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
         self.engine = None;
-        self.engine = Some(sampling::start(&settings.sampling, factory, store, clock)?);
+        self.engine = Some(sampling::start(&settings.sampling, &factory, store, clock)?);
         Ok(())
     }
 }
@@ -136,10 +136,10 @@ async fn reload(
             }
         };
     }
-    if (&new.uri, &new.sampling) != (&old.uri, &old.sampling) {
-        if let Err(error) = sampler.start(&new) {
-            tracing::error!(%error, "cannot start sampling with the new settings");
-        }
+    if (&new.uri, &new.sampling) != (&old.uri, &old.sampling)
+        && let Err(error) = sampler.start(&new)
+    {
+        tracing::error!(%error, "cannot start sampling with the new settings");
     }
     tracing::info!("the new configuration is in force");
     (new, server)

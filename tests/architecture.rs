@@ -55,7 +55,8 @@ fn arrows(line: &str) -> Vec<String> {
                 None => vec![path],
             };
             let end = |c: char| !(c.is_alphanumeric() || c == '_');
-            let first = |name: &&str| name.trim().split(end).next().filter(|first| !first.is_empty()).map(str::to_owned);
+            let first =
+                |name: &&str| name.trim().split(end).next().filter(|first| !first.is_empty()).map(str::to_owned);
             found.extend(names.iter().filter_map(first));
         }
     }
@@ -144,7 +145,9 @@ fn unsafe_code_stays_behind_its_fence() {
 
 #[test]
 fn the_search_sees_what_it_should() {
-    let uses = joined_uses("use crate::{\n    model::{Group, Stamp},\n    store,\n};\nlet x = crate::http::Y; // crate::cli\n");
+    let uses = joined_uses(
+        "use crate::{\n    model::{Group, Stamp},\n    store,\n};\nlet x = crate::http::Y; // crate::cli\n",
+    );
     let found: Vec<_> = uses.iter().flat_map(|(_, line)| arrows(line)).collect();
     assert_eq!(found, ["model", "store", "http"]);
 }

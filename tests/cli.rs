@@ -21,7 +21,10 @@ const BAD: &[(&str, &str)] = &[
     ("[sampling]\nperod = '15s'\n", "2:1: unknown key `perod`, expected one of `groups`, `period`"),
     ("[sampling]\nperiod = '0s'\n", "2:10: a period of \"0s\" is out of range; expected 1s to 1h"),
     ("[sampling]\nworkers = 'two'\n", "2:11: invalid type: string \"two\", expected a whole number of threads"),
-    ("[sampling]\n\ngroups = ['state', 'cpus']\n", "3:10: unknown stats group \"cpus\"; expected one of \"state\", \"cpu\""),
+    (
+        "[sampling]\n\ngroups = ['state', 'cpus']\n",
+        "3:10: unknown stats group \"cpus\"; expected one of \"state\", \"cpu\"",
+    ),
 ];
 
 #[test]
@@ -75,7 +78,9 @@ fn the_shipped_configuration_documents_every_key() {
         let known = said.split_once("expected ").expect("a list").1;
         for name in known.split('`').skip(1).step_by(2) {
             let written = |line: &str| {
-                line.starts_with(&format!("{name} =")) || line.starts_with(&format!("[{name}]")) || line == format!("[sampling.{name}]")
+                line.starts_with(&format!("{name} ="))
+                    || line.starts_with(&format!("[{name}]"))
+                    || line == format!("[sampling.{name}]")
             };
             assert!(text.lines().any(written), "{section}.{name} is not in config/virtstatd.toml");
         }
@@ -140,7 +145,8 @@ fn a_snapshot_without_libvirt_exits_1_with_the_reason() {
 #[test]
 fn help_teaches() {
     let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
-    for word in ["run", "check", "snapshot", "--config", "--uri", "--listen", "--log-level", "/metrics", "Exit status"] {
+    for word in ["run", "check", "snapshot", "--config", "--uri", "--listen", "--log-level", "/metrics", "Exit status"]
+    {
         assert!(help.contains(word), "{word} is missing in\n{help}");
     }
 }

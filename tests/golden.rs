@@ -165,8 +165,7 @@ fn host() -> (Arc<ManualClock>, Store) {
         state: run.is_none().then_some(StateSample { state: Some(5), reason: Some(3) }),
         description: described.then(|| Arc::new(description())),
     };
-    let versions =
-        HostVersions { hypervisor: "QEMU 7.2.22".into(), daemon: "9.0.0".into(), library: "9.0.0".into() };
+    let versions = HostVersions { hypervisor: "QEMU 7.2.22".into(), daemon: "9.0.0".into(), library: "9.0.0".into() };
     store.apply_inventory(
         stamp(),
         InventoryReply {

@@ -101,7 +101,10 @@ fn every_guest_has_its_series_and_each_counter_lies_between_two_readings_of_virs
             let found = found.unwrap_or_else(|| panic!("{guest} has no {metric}"));
             let [low, high] = [low, high].map(|text| text.parse::<f64>().unwrap() * unit);
             let slack = 1e-9 * high.max(1.0);
-            assert!(low - slack <= found && found <= high + slack, "{guest}: {metric} is {found}, {key} {low} to {high}");
+            assert!(
+                low - slack <= found && found <= high + slack,
+                "{guest}: {metric} is {found}, {key} {low} to {high}"
+            );
             compared += 1;
         }
     }
@@ -190,6 +193,11 @@ fn device(verb: &str, guest: &str, xml: &str) {
     virsh(&[verb, guest, file.path().to_str().unwrap(), "--live"]);
 }
 
+const READ: &str = "libvirt_domain_block_stats_read_bytes_total";
+const RECEIVED: &str = "libvirt_domain_interface_stats_receive_bytes_total";
+const DISK_INFO: &str = "libvirt_domain_block_stats_info";
+const NIC_INFO: &str = "libvirt_domain_interface_stats_info";
+
 #[test]
 fn disks_and_nics_come_and_go_with_hot_plug() {
     let Some(mut lab) = lab::enter() else { return };
@@ -204,10 +212,6 @@ fn disks_and_nics_come_and_go_with_hot_plug() {
         image.trim()
     );
     let nic = "<interface type='ethernet'><mac address='52:54:00:12:34:56'/><target dev='vsd-extra'/><model type='virtio'/></interface>";
-    const READ: &str = "libvirt_domain_block_stats_read_bytes_total";
-    const RECEIVED: &str = "libvirt_domain_interface_stats_receive_bytes_total";
-    const DISK_INFO: &str = "libvirt_domain_block_stats_info";
-    const NIC_INFO: &str = "libvirt_domain_interface_stats_info";
     let series = sample_after(&daemon, Instant::now(), "interface");
     let own = names(&series, RECEIVED, name);
     assert_eq!((names(&series, READ, name), own.len()), (vec!["vda".to_owned()], 1));
@@ -329,10 +333,11 @@ fn sigterm_ends_it_while_a_call_hangs_in_a_frozen_guest() {
     eprintln!("ended {took:?} after SIGTERM");
 }
 
+const MANY: usize = 200;
+
 #[test]
 fn two_hundred_guests_work() {
     let Some(lab) = lab::enter() else { return };
-    const MANY: usize = 200;
     lab.lab(&["up", &MANY.to_string()]);
     let (_directory, path) = config_file("");
     let daemon = Daemon::start(&["--config", &path]);

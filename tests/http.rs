@@ -20,7 +20,8 @@ fn daemon() -> Daemon {
 #[test]
 fn get_and_head_agree_on_every_path() {
     let daemon = daemon();
-    for path in ["/", "/metrics", "/api/v1/domains", "/api/v1/domains/test", "/api/v1/status", "/-/healthy", "/-/ready"] {
+    for path in ["/", "/metrics", "/api/v1/domains", "/api/v1/domains/test", "/api/v1/status", "/-/healthy", "/-/ready"]
+    {
         let get = daemon.get(path);
         assert_eq!(get.status, 200, "{path}");
         assert_eq!(get.header("content-length"), Some(get.body.len().to_string().as_str()), "{path}");
@@ -64,7 +65,8 @@ fn metrics_are_valid_and_plain_unless_gzip_is_asked_for() {
     let mut text = String::new();
     flate2::read::GzDecoder::new(&gzip.body[..]).read_to_string(&mut text).expect("valid gzip");
     assert_promtool_is_silent(&text);
-    let names = |text: &str| parse(text).into_iter().map(|series| series.name).collect::<std::collections::BTreeSet<_>>();
+    let names =
+        |text: &str| parse(text).into_iter().map(|series| series.name).collect::<std::collections::BTreeSet<_>>();
     assert_eq!(names(&text), names(plain.text()));
     let refused = daemon.request("GET", "/metrics", &["Accept-Encoding: gzip;q=0"]);
     assert_eq!(refused.header("content-encoding"), None);
@@ -129,7 +131,8 @@ fn without_libvirt_it_runs_and_says_why_it_is_not_ready() {
 fn with_domains(domains: &str) -> Daemon {
     let (directory, _) = config_file("");
     let node = directory.path().join("node.xml");
-    std::fs::write(&node, format!("<node xmlns:test='http://libvirt.org/schemas/domain/test/1.0'>{domains}</node>")).unwrap();
+    std::fs::write(&node, format!("<node xmlns:test='http://libvirt.org/schemas/domain/test/1.0'>{domains}</node>"))
+        .unwrap();
     let daemon = Daemon::start(&["--uri", &format!("test://{}", node.display())]);
     daemon.wait_ready();
     daemon

@@ -29,8 +29,7 @@ fn growth(uri: &str, groups: &[Group], only: impl Fn(&[DomainId]) -> Vec<DomainI
     let listed = source.inventory(&InventoryRequest::default()).unwrap();
     let ids: Vec<_> = listed.domains.iter().filter(|domain| domain.run.is_some()).map(|domain| domain.id).collect();
     let groups = groups.iter().copied().collect();
-    let requests =
-        [Scope::All, Scope::Only(only(&ids))].map(|scope| BulkRequest { groups, scope });
+    let requests = [Scope::All, Scope::Only(only(&ids))].map(|scope| BulkRequest { groups, scope });
     for request in &requests {
         samples(source.as_mut(), request, SAMPLES / 20);
     }

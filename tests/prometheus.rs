@@ -115,7 +115,10 @@ fn prometheus_scrapes_every_guest_and_answers_the_dashboard() {
     assert_eq!(prometheus.query("up == 1").len(), 1, "{}", prometheus.api("/api/v1/targets"));
     let by_domain = "count by (domain) (libvirt_domain_info_cpu_time_seconds_total{domain=~\"lab-.*\"})";
     assert_eq!(prometheus.query(by_domain).len(), GUESTS);
-    assert_eq!(number(&prometheus.query("scrape_samples_scraped > 0")[0]), number(&prometheus.query("scrape_samples_post_metric_relabeling")[0]));
+    assert_eq!(
+        number(&prometheus.query("scrape_samples_scraped > 0")[0]),
+        number(&prometheus.query("scrape_samples_post_metric_relabeling")[0])
+    );
 
     let dashboard: Value = serde_json::from_str(include_str!("../dashboards/host.json")).expect("valid JSON");
     let mut all = Vec::new();

@@ -15,7 +15,9 @@ pub struct ConfigError {
 impl ConfigError {
     pub(super) fn unreadable(file: &Path, error: &io::Error) -> Self {
         let cure = match error.kind() {
-            io::ErrorKind::NotFound => "; name an existing file with --config, or leave the option out to run with defaults",
+            io::ErrorKind::NotFound => {
+                "; name an existing file with --config, or leave the option out to run with defaults"
+            }
             io::ErrorKind::PermissionDenied => "; let the user that runs virtstatd read it",
             io::ErrorKind::InvalidData => "; the file must be UTF-8 text",
             _ => "",

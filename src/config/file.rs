@@ -197,7 +197,11 @@ impl Check for Listen {
     fn list(texts: Vec<String>) -> Option<Result<Vec<SocketAddr>, String>> {
         let addresses: Result<Vec<_>, _> = texts.iter().map(|text| parse_listen(text)).collect();
         Some(addresses.and_then(|addresses| {
-            if addresses.is_empty() { Err(format!("no address at all; expected {}", Self::EXPECTED)) } else { Ok(addresses) }
+            if addresses.is_empty() {
+                Err(format!("no address at all; expected {}", Self::EXPECTED))
+            } else {
+                Ok(addresses)
+            }
         }))
     }
 }
@@ -205,7 +209,9 @@ impl Check for Listen {
 /// An address to listen on.
 pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| {
-        format!("{text:?} is no address to listen on; expected IP:PORT, such as 127.0.0.1:9177, 0.0.0.0:9177 or [::]:9177")
+        format!(
+            "{text:?} is no address to listen on; expected IP:PORT, such as 127.0.0.1:9177, 0.0.0.0:9177 or [::]:9177"
+        )
     })
 }
 

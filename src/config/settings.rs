@@ -188,9 +188,10 @@ mod tests {
 
     #[test]
     fn groups_have_periods_of_their_own() {
-        let settings =
-            parse("[sampling]\ngroups = ['cpu', 'block', 'cpu']\nperiod = '10s'\nperiods = { block = '1m', vcpu = '5s' }")
-                .expect("valid");
+        let settings = parse(
+            "[sampling]\ngroups = ['cpu', 'block', 'cpu']\nperiod = '10s'\nperiods = { block = '1m', vcpu = '5s' }",
+        )
+        .expect("valid");
         let seconds = Duration::from_secs;
         assert_eq!(settings.sampling.groups, [(Group::Cpu, seconds(10)), (Group::Block, seconds(60))]);
         assert_eq!(settings.sampling.stale_after(seconds(10)), seconds(25));
@@ -224,8 +225,14 @@ mod tests {
             ("[sampling]\nworkers = 1.5", "f.toml:2:11: invalid type: floating point `1.5`, expected a whole number"),
             ("[sampling]\ngroups = ['cpus']", "f.toml:2:10: unknown stats group \"cpus\"; expected one of \"state\", "),
             ("[sampling]\ngroups = []", "f.toml:2:10: no stats group at all"),
-            ("[sampling]\ngroups = 'cpu'", "f.toml:2:10: invalid type: string \"cpu\", expected a list of stats groups"),
-            ("[http]\nlisten = ['localhost']", "f.toml:2:10: \"localhost\" is no address to listen on; expected IP:PORT"),
+            (
+                "[sampling]\ngroups = 'cpu'",
+                "f.toml:2:10: invalid type: string \"cpu\", expected a list of stats groups",
+            ),
+            (
+                "[http]\nlisten = ['localhost']",
+                "f.toml:2:10: \"localhost\" is no address to listen on; expected IP:PORT",
+            ),
             ("[http]\nlisten = []", "f.toml:2:10: no address at all"),
             ("[libvirt]\nuri = 'system'", "f.toml:2:7: \"system\" is no libvirt URI"),
             ("[log]\nlevel = 'loud'", "f.toml:2:9: unknown log level \"loud\"; expected one of error, "),

@@ -76,13 +76,16 @@ impl App {
             DOMAINS => response::json(StatusCode::OK, &api::domains(&snapshot, now)),
             STATUS => response::json(StatusCode::OK, &api::status(&snapshot, now)),
             HEALTHY => response::json(StatusCode::OK, &serde_json::json!({"status": "healthy"})),
-            READY => match &snapshot.incomplete {
+            // Whoever is told "ready" and scrapes next must find everything there.
+            READY => match &self.exposition.snapshot().incomplete {
                 None => response::json(StatusCode::OK, &serde_json::json!({"status": "ready"})),
                 Some(reason) => response::error(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason),
             },
             "/" => response::answer(StatusCode::OK, HeaderValue::from_static("text/plain; charset=utf-8"), index()),
             _ => match decoded(&path[DOMAIN.len()..]) {
-                None => response::error(StatusCode::BAD_REQUEST, "bad_path", "the path is not valid percent-encoded UTF-8"),
+                None => {
+                    response::error(StatusCode::BAD_REQUEST, "bad_path", "the path is not valid percent-encoded UTF-8")
+                }
                 Some(wanted) => match snapshot.find(&wanted) {
                     Some(domain) => response::json(StatusCode::OK, &api::domain(&snapshot, domain, now)),
                     None => {

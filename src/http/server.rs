@@ -36,7 +36,9 @@ pub struct BindError {
 
 fn explain(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => "another program has this port (ss -ltnp shows which); choose another with --listen".to_owned(),
+        io::ErrorKind::AddrInUse => {
+            "another program has this port (ss -ltnp shows which); choose another with --listen".to_owned()
+        }
         io::ErrorKind::AddrNotAvailable => "this host does not have that address".to_owned(),
         io::ErrorKind::PermissionDenied => "not permitted; ports below 1024 need CAP_NET_BIND_SERVICE".to_owned(),
         _ => error.to_string(),

@@ -14,10 +14,11 @@ pub(super) struct Complaint {
 impl Complaint {
     /// Is this worth a line: new, other than before, or long ago?
     pub(super) fn is_news(&mut self, text: &str, now: Instant) -> bool {
-        if let Some((last, at)) = &self.last {
-            if last == text && now.saturating_duration_since(*at) < REPEAT {
-                return false;
-            }
+        if let Some((last, at)) = &self.last
+            && last == text
+            && now.saturating_duration_since(*at) < REPEAT
+        {
+            return false;
         }
         self.last = Some((text.to_owned(), now));
         true

@@ -25,14 +25,14 @@ pub struct Engine {
 /// If a thread cannot be started.
 pub fn start(
     settings: &Sampling,
-    factory: Arc<dyn SourceFactory>,
+    factory: &Arc<dyn SourceFactory>,
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
 ) -> std::io::Result<Engine> {
     let (sender, finished) = unbounded();
     let workshop = |name| Workshop {
         name,
-        factory: Arc::clone(&factory),
+        factory: Arc::clone(factory),
         clock: Arc::clone(&clock),
         store: Arc::clone(&store),
         finished: sender.clone(),
@@ -113,12 +113,12 @@ impl Core {
     /// Starts what is due.
     pub(super) fn tick(&mut self) {
         let now = self.clock.now();
-        if let Some(request) = self.inventory.turn(now, || self.store.known_descriptions()) {
-            if self.inventory_pool.dispatch(Job::Inventory(request)).is_err() {
-                // One thread, one call at a time: it can only be gone.
-                self.skip(InventoryLane::LABEL, "busy", 1);
-                self.inventory.failed(false, now);
-            }
+        if let Some(request) = self.inventory.turn(now, || self.store.known_descriptions())
+            && self.inventory_pool.dispatch(Job::Inventory(request)).is_err()
+        {
+            // One thread, one call at a time: it can only be gone.
+            self.skip(InventoryLane::LABEL, "busy", 1);
+            self.inventory.failed(false, now);
         }
         let turn = self.bulk.turn(now);
         if !self.up {
@@ -216,5 +216,3 @@ impl Core {
         }
     }
 }
-
-

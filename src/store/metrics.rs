@@ -37,7 +37,12 @@ impl SelfMetrics {
     pub(super) fn new() -> Self {
         let registry = Registry::new();
         let metrics = Self {
-            lane_runs: counters(&registry, "lane_runs_total", "Calls of a lane that ended, by result.", &["lane", "result"]),
+            lane_runs: counters(
+                &registry,
+                "lane_runs_total",
+                "Calls of a lane that ended, by result.",
+                &["lane", "result"],
+            ),
             lane_duration: {
                 let options = HistogramOpts::new("virtstatd_lane_duration_seconds", "How long a lane's call took.");
                 let histogram = HistogramVec::new(options.buckets(CALL_SECONDS.to_vec()), &["lane"]);

@@ -140,9 +140,10 @@ impl Store {
         present.sort_unstable();
         let absent: Vec<DomainId> = match &request.scope {
             Scope::All => state.running_before(started).filter(|id| present.binary_search(id).is_err()).collect(),
-            Scope::Only(ids) => {
-                state.running_before(started).filter(|id| ids.contains(id) && present.binary_search(id).is_err()).collect()
-            }
+            Scope::Only(ids) => state
+                .running_before(started)
+                .filter(|id| ids.contains(id) && present.binary_search(id).is_err())
+                .collect(),
         };
         for id in absent {
             state.remove(id, started.at);
@@ -369,7 +370,8 @@ impl Known {
         let nics = record.figures.interface.as_ref().map(|net| {
             let print = print_of(net.interfaces.iter().map(|nic| (nic.index, &nic.name)));
             let names = net.interfaces.iter().filter_map(|nic| nic.name.as_deref());
-            let targets = |it: &DomainDescription| it.nics.iter().map(|n| &*n.target).filter(|n| !n.is_empty()).eq(names);
+            let targets =
+                |it: &DomainDescription| it.nics.iter().map(|n| &*n.target).filter(|n| !n.is_empty()).eq(names);
             (print, description.is_some_and(targets))
         });
         // Both must be looked at: `||` would stop at the first.

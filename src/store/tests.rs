@@ -186,8 +186,7 @@ fn shut_off_domains_come_from_the_list() {
     bench.inventory(bench.tick(), vec![described(1, None, &[], &[]), described(2, Some(2), &[], &[])]);
     bench.bulk(bench.tick(), vec![record(2, 2, 10)]);
     let snapshot = bench.store.snapshot();
-    let states: Vec<_> =
-        snapshot.domains.iter().map(|d| d.state().and_then(|sampled| sampled.figures.state)).collect();
+    let states: Vec<_> = snapshot.domains.iter().map(|d| d.state().and_then(|sampled| sampled.figures.state)).collect();
     assert_eq!(states, [Some(5), Some(1)], "a bulk call lists running ones only, and removes no others");
     assert!(bench.bulk(bench.tick(), vec![record(1, 7, 1), record(2, 2, 20)]).domains, "it was started");
     assert_eq!(bench.store.snapshot().domains[0].state().and_then(|s| s.figures.state), Some(1));

@@ -29,11 +29,12 @@ usage: lab.sh COMMAND
   down          end every guest of the lab, remove all that belongs to it, and stop libvirtd if the lab started it.
   status        the guests with pid and state, KVM or TCG, and whose libvirtd it is.
   thaw          continue every guest of the lab that was frozen.
-  xml NAME [--disks K] [--nics K] [--vcpus K] [--balloon] [--uuid UUID]
+  xml NAME [--disks K] [--nics K] [--vcpus K] [--balloon] [--busy] [--uuid UUID]
            [--title TEXT] [--description TEXT] [--metadata XML]
                 print the domain XML of a lab guest with that name, whatever characters it has, and create its disks:
                     lab.sh xml 'odd "name"' --disks 3 >odd.xml && virsh create odd.xml
                 A name always gets the same UUID unless one is given. `down` finds such a guest as well.
+                --busy: it computes for ever instead of halting.
   disk ID       create one more 1 MiB image and print its path. ID is a word, or a path below the image directory.
 
 A guest has 16 MiB of memory, one vCPU, one virtio disk and one tap, and halts after it has read its boot sector once.
@@ -390,10 +391,10 @@ take_count() {
 
 # Prints the XML. Leaves the guest's files in a directory that is named after a hash, since a name may hold anything.
 domain_xml() {
-    local name=$1 disks=1 nics=1 vcpus=1 balloon=none uuid='' title='' description='' metadata=''
+    local name=$1 disks=1 nics=1 vcpus=1 balloon=none busy=0 uuid='' title='' description='' metadata=''
     shift
     while (($#)); do
-        [[ $1 == --balloon || $# -ge 2 ]] || die "xml: unknown option or missing value: $1"
+        [[ $1 == --balloon || $1 == --busy || $# -ge 2 ]] || die "xml: unknown option or missing value: $1"
         case $1 in
         --disks) disks=$(take_count "$1" "$2" 0 26) ;;
         --nics) nics=$(take_count "$1" "$2" 0 99) ;;
@@ -404,6 +405,10 @@ domain_xml() {
         --metadata) metadata=$2 ;;
         --balloon)
             balloon=virtio
+            set -- "$1" "$@" # takes no value, and two words are shifted away
+            ;;
+        --busy)
+            busy=1
             set -- "$1" "$@"
             ;;
         *) die "xml: unknown option: $1" ;;
@@ -442,6 +447,7 @@ domain_xml() {
 EOF
     for ((i = 0; i < disks; i++)); do
         make_image "$dir/disk-$i.img"
+        ((busy == 0)) || printf '\xeb\xfe' | dd of="$dir/disk-$i.img" conv=notrunc status=none # jmp to itself
         cat <<EOF
     <disk type='file' device='disk'>
       <driver name='qemu' type='raw'/>

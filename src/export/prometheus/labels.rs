@@ -62,10 +62,10 @@ impl LabelCache {
         block: Option<&BlockSample>,
         interface: Option<&InterfaceSample>,
     ) -> Arc<DomainLabels> {
-        if let Some(labels) = self.domains.get(&domain.id) {
-            if labels.basis.holds(domain, vcpu, block, interface) {
-                return Arc::clone(labels);
-            }
+        if let Some(labels) = self.domains.get(&domain.id)
+            && labels.basis.holds(domain, vcpu, block, interface)
+        {
+            return Arc::clone(labels);
         }
         let labels = Arc::new(DomainLabels::new(domain, Basis::new(domain, vcpu, block, interface)));
         self.domains.insert(domain.id, Arc::clone(&labels));
@@ -164,7 +164,8 @@ impl DomainLabels {
         let nic_info = described.map_or(&[][..], |it| &it.nics).iter().enumerate().filter_map(|(place, nic)| {
             let index = u32::try_from(place).ok()?;
             // A NIC that is sampled bears the same name in both places.
-            let sampled = basis.nics.iter().zip(&nics).find(|((n, _), _)| *n == index).and_then(|(_, name)| name.as_deref());
+            let sampled =
+                basis.nics.iter().zip(&nics).find(|((n, _), _)| *n == index).and_then(|(_, name)| name.as_deref());
             let name = info_names.take(index, &[sampled, Some(&nic.target), Some(&nic.mac)], "nic")?;
             Some(with(&nic_labels(&name, nic)))
         });
@@ -277,9 +278,15 @@ mod tests {
     fn devices_fall_back_on_mac_and_index_and_never_share_a_name() {
         let mut names = Names::default();
         assert_eq!(names.take(0, &[Some("vnet0"), None], "nic").as_deref(), Some("vnet0"));
-        assert_eq!(names.take(1, &[None, Some(""), Some("52:54:00:00:00:01")], "nic").as_deref(), Some("52:54:00:00:00:01"));
+        assert_eq!(
+            names.take(1, &[None, Some(""), Some("52:54:00:00:00:01")], "nic").as_deref(),
+            Some("52:54:00:00:00:01")
+        );
         assert_eq!(names.take(2, &[Some(""), None], "nic").as_deref(), Some("nic2"));
-        assert_eq!(names.take(3, &[Some("vnet0"), Some("52:54:00:00:00:03")], "nic").as_deref(), Some("52:54:00:00:00:03"));
+        assert_eq!(
+            names.take(3, &[Some("vnet0"), Some("52:54:00:00:00:03")], "nic").as_deref(),
+            Some("52:54:00:00:00:03")
+        );
         assert_eq!(names.take(4, &[Some("nic5")], "nic").as_deref(), Some("nic5"));
         assert_eq!(names.duplicates, 0);
         assert_eq!(names.take(5, &[Some("vnet0")], "nic"), None, "nothing is left to call it");

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::gzip::Deflate;
 use super::render::{Renderer, Rendering};
-use crate::store::Store;
+use crate::store::{Snapshot, Store};
 
 /// Compressing goes on for this long after the last scrape that wanted it: longer than any usual interval.
 const COMPRESS_FOR: Duration = Duration::from_secs(300);
@@ -62,6 +62,12 @@ pub fn start(store: &Arc<Store>) -> std::io::Result<Exposition> {
 }
 
 impl Exposition {
+    /// The snapshot that /metrics shows; it can be a moment older than the store's.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.borrow().snapshot)
+    }
+
     /// The text of /metrics, compressed if `gzip` is wanted and can be had.
     pub async fn scrape(&self, gzip: bool) -> Scrape {
         let compressed = if gzip { self.compressed().await } else { None };

@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use super::table::{AGE_HELP, AGE_NAME, FAMILIES};
+use super::table::{AGE_HELP, AGE_NAME, families};
 use crate::store::SelfMetrics;
 
 const INTRODUCTION: &str = "\
 # Metrics
 
-What `/metrics` serves, in its order. This page is generated from the table in `src/export/prometheus/table.rs`; the test
+What `/metrics` serves, in its order. This page is generated from the table in `src/export/prometheus/table`; the test
 `metrics_reference_is_current` fails where they differ, and writes it anew with `VIRTSTATD_BLESS=1`.
 
 - Every `libvirt_domain_*` series bears `domain` (the name) and `uuid`; the column *labels* gives what comes on top.
@@ -25,8 +25,10 @@ What `/metrics` serves, in its order. This page is generated from the table in `
 #[must_use]
 pub fn markdown(own: &SelfMetrics) -> String {
     let mut page = INTRODUCTION.to_owned();
-    page.push_str("## Domains and host\n\n| name | type | unit | labels | source | what it is |\n|---|---|---|---|---|---|\n");
-    for family in FAMILIES {
+    page.push_str(
+        "## Domains and host\n\n| name | type | unit | labels | source | what it is |\n|---|---|---|---|---|---|\n",
+    );
+    for family in families() {
         let labels = if family.labels.is_empty() { "-" } else { family.labels };
         let (name, kind, unit) = (family.name, family.kind.name(), family.unit);
         let _ = writeln!(page, "| `{name}` | {kind} | {unit} | {labels} | {} | {} |", family.source, family.help);

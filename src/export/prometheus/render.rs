@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::gzip::{Deflate, Head};
 use super::labels::{DomainLabels, LabelCache, push};
-use super::table::{AGE_HELP, AGE_NAME, FAMILIES, Family, Read, View};
+use super::table::{AGE_HELP, AGE_NAME, Family, Read, View, families};
 use super::value::Value;
 use crate::model::Group;
 use crate::store::{Snapshot, Store};
@@ -97,7 +97,7 @@ impl Renderer {
         store.metrics.series_dropped.with_label_values(&["duplicate"]).inc_by(duplicates);
 
         let mut text = Chunks { full: Vec::new(), open: self.buffer(), spare: &mut self.spare };
-        for family in FAMILIES {
+        for family in families() {
             family.write(&snapshot, &views, &labels, &mut text);
         }
         let plain = text.finish();

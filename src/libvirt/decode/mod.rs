@@ -4,11 +4,14 @@
 //! an index is lost alone. libvirt sends parameters in the order of its own code, so each search begins at the row after
 //! the last hit and seldom takes more than one comparison.
 
+mod tables;
+
 use std::collections::HashSet;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use self::tables::{BALLOON, BLOCK, BLOCK_EACH, CPU, NET, NET_EACH, STATE, Slot, Table, VCPU, VCPU_EACH};
 use crate::model::{
     BalloonSample, Block, BlockSample, CpuSample, DecodeCounts, Figures, Interface, InterfaceSample, StateSample, Vcpu,
     VcpuSample,
@@ -26,92 +29,6 @@ pub enum Value<'a> {
     /// Any other type.
     Other,
 }
-
-/// Where a value goes.
-enum Slot<T> {
-    U64(fn(&mut T) -> &mut Option<u64>),
-    I64(fn(&mut T) -> &mut Option<i64>),
-    Text(fn(&mut T) -> &mut Option<Box<str>>),
-    /// Known, and nothing exports it.
-    Unused,
-}
-
-use Slot::{I64, Text, U64, Unused};
-
-type Table<T> = [(&'static str, Slot<T>)];
-
-static STATE: &Table<StateSample> = &[("state", I64(|s| &mut s.state)), ("reason", I64(|s| &mut s.reason))];
-
-static CPU: &Table<CpuSample> = &[
-    ("time", U64(|s| &mut s.time_ns)),
-    ("user", U64(|s| &mut s.user_ns)),
-    ("system", U64(|s| &mut s.system_ns)),
-    ("haltpoll.success.time", Unused),
-    ("haltpoll.fail.time", Unused),
-    ("cache.monitor.count", Unused),
-];
-
-static BALLOON: &Table<BalloonSample> = &[
-    ("current", U64(|s| &mut s.current_kib)),
-    ("maximum", U64(|s| &mut s.maximum_kib)),
-    ("swap_in", U64(|s| &mut s.swap_in_kib)),
-    ("swap_out", U64(|s| &mut s.swap_out_kib)),
-    ("major_fault", U64(|s| &mut s.major_faults)),
-    ("minor_fault", U64(|s| &mut s.minor_faults)),
-    ("unused", U64(|s| &mut s.unused_kib)),
-    ("available", U64(|s| &mut s.available_kib)),
-    ("usable", U64(|s| &mut s.usable_kib)),
-    ("last-update", U64(|s| &mut s.last_update_s)),
-    ("disk_caches", U64(|s| &mut s.disk_caches_kib)),
-    ("hugetlb_pgalloc", U64(|s| &mut s.hugetlb_pgalloc)),
-    ("hugetlb_pgfail", U64(|s| &mut s.hugetlb_pgfail)),
-    ("rss", U64(|s| &mut s.rss_kib)),
-];
-
-static VCPU: &Table<VcpuSample> = &[("current", U64(|s| &mut s.current)), ("maximum", U64(|s| &mut s.maximum))];
-
-static VCPU_EACH: &Table<Vcpu> = &[
-    ("state", I64(|v| &mut v.state)),
-    ("time", U64(|v| &mut v.time_ns)),
-    ("wait", U64(|v| &mut v.wait_ns)),
-    ("halted", Unused),
-    ("delay", U64(|v| &mut v.delay_ns)),
-];
-
-static NET: &Table<InterfaceSample> = &[("count", U64(|s| &mut s.count))];
-
-static NET_EACH: &Table<Interface> = &[
-    ("name", Text(|i| &mut i.name)),
-    ("rx.bytes", U64(|i| &mut i.receive.bytes)),
-    ("rx.pkts", U64(|i| &mut i.receive.packets)),
-    ("rx.errs", U64(|i| &mut i.receive.errors)),
-    ("rx.drop", U64(|i| &mut i.receive.drops)),
-    ("tx.bytes", U64(|i| &mut i.transmit.bytes)),
-    ("tx.pkts", U64(|i| &mut i.transmit.packets)),
-    ("tx.errs", U64(|i| &mut i.transmit.errors)),
-    ("tx.drop", U64(|i| &mut i.transmit.drops)),
-];
-
-static BLOCK: &Table<BlockSample> = &[("count", U64(|s| &mut s.count))];
-
-static BLOCK_EACH: &Table<Block> = &[
-    ("name", Text(|b| &mut b.name)),
-    ("path", Text(|b| &mut b.path)),
-    ("backingIndex", Unused),
-    ("rd.reqs", U64(|b| &mut b.read.requests)),
-    ("rd.bytes", U64(|b| &mut b.read.bytes)),
-    ("rd.times", U64(|b| &mut b.read.time_ns)),
-    ("wr.reqs", U64(|b| &mut b.write.requests)),
-    ("wr.bytes", U64(|b| &mut b.write.bytes)),
-    ("wr.times", U64(|b| &mut b.write.time_ns)),
-    ("fl.reqs", U64(|b| &mut b.flush.requests)),
-    ("fl.times", U64(|b| &mut b.flush.time_ns)),
-    ("allocation", U64(|b| &mut b.allocation_bytes)),
-    ("capacity", U64(|b| &mut b.capacity_bytes)),
-    ("physical", U64(|b| &mut b.physical_bytes)),
-    ("threshold", Unused),
-    ("errors", Unused),
-];
 
 /// A device of a domain, found by its index.
 trait Indexed {
@@ -248,18 +165,18 @@ fn put<T>(table: &Table<T>, target: &mut T, key: &[u8], value: Value<'_>, cursor
     let Some((place, (_, slot))) = found else { return Outcome::Unknown };
     *cursor = place + 1;
     match (slot, value) {
-        (U64(field), Value::Unsigned(number)) => *field(target) = Some(number),
-        (U64(field), Value::Signed(number)) => match u64::try_from(number) {
+        (Slot::U64(field), Value::Unsigned(number)) => *field(target) = Some(number),
+        (Slot::U64(field), Value::Signed(number)) => match u64::try_from(number) {
             Ok(number) => *field(target) = Some(number),
             Err(_) => return Outcome::WrongType,
         },
-        (I64(field), Value::Signed(number)) => *field(target) = Some(number),
-        (I64(field), Value::Unsigned(number)) => match i64::try_from(number) {
+        (Slot::I64(field), Value::Signed(number)) => *field(target) = Some(number),
+        (Slot::I64(field), Value::Unsigned(number)) => match i64::try_from(number) {
             Ok(number) => *field(target) = Some(number),
             Err(_) => return Outcome::WrongType,
         },
-        (Text(field), Value::Text(text)) => *field(target) = Some(String::from_utf8_lossy(text).into()),
-        (Unused, _) => {}
+        (Slot::Text(field), Value::Text(text)) => *field(target) = Some(String::from_utf8_lossy(text).into()),
+        (Slot::Unused, _) => {}
         _ => return Outcome::WrongType,
     }
     Outcome::Taken

@@ -1,0 +1,87 @@
+//! What a domain's XML says, as JSON.
+
+use serde::Serialize;
+
+use super::figures;
+use crate::model::{DiskDescription, DomainDescription, NicDescription};
+
+#[derive(Debug, Serialize)]
+pub(super) struct Description<'a> {
+    domain_type: &'a str,
+    os_type: &'a str,
+    os_arch: &'a str,
+    os_machine: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    description: Option<&'a str>,
+    disks: Vec<DiskJson<'a>>,
+    nics: Vec<NicJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    openstack: Option<OpenStackJson<'a>>,
+}
+
+figures!(DiskJson<'a> {
+    target: &'a str, disk_type: &'a str, target_bus: &'a str, driver_name: &'a str, driver_type: &'a str,
+    driver_cache: &'a str, driver_discard: &'a str, source: &'a str, source_protocol: &'a str, serial: &'a str,
+});
+figures!(NicJson<'a> {
+    target: &'a str, interface_type: &'a str, source_bridge: &'a str, mac: &'a str, model: &'a str, mtu: &'a str,
+});
+figures!(OpenStackJson<'a> {
+    instance_name: &'a str, instance_id: &'a str, flavor_name: &'a str, user_name: &'a str, user_id: &'a str,
+    project_name: &'a str, project_id: &'a str,
+});
+
+/// The description; what the XML does not say is absent.
+pub(super) fn of(it: &DomainDescription) -> Description<'_> {
+    Description {
+        domain_type: &it.domain_type,
+        os_type: &it.os_type,
+        os_arch: &it.os_arch,
+        os_machine: &it.os_machine,
+        title: it.title.as_deref(),
+        description: it.description.as_deref(),
+        disks: it.disks.iter().map(disk_description).collect(),
+        nics: it.nics.iter().map(nic_description).collect(),
+        openstack: it.openstack.as_ref().map(|nova| OpenStackJson {
+            instance_name: said(&nova.instance_name),
+            instance_id: said(&nova.instance_id),
+            flavor_name: said(&nova.flavor_name),
+            user_name: said(&nova.user_name),
+            user_id: said(&nova.user_id),
+            project_name: said(&nova.project_name),
+            project_id: said(&nova.project_id),
+        }),
+    }
+}
+
+fn disk_description(disk: &DiskDescription) -> DiskJson<'_> {
+    DiskJson {
+        target: said(&disk.target),
+        disk_type: said(&disk.disk_type),
+        target_bus: said(&disk.target_bus),
+        driver_name: said(&disk.driver_name),
+        driver_type: said(&disk.driver_type),
+        driver_cache: said(&disk.driver_cache),
+        driver_discard: said(&disk.driver_discard),
+        source: said(&disk.source),
+        source_protocol: said(&disk.source_protocol),
+        serial: said(&disk.serial),
+    }
+}
+
+fn nic_description(nic: &NicDescription) -> NicJson<'_> {
+    NicJson {
+        target: said(&nic.target),
+        interface_type: said(&nic.interface_type),
+        source_bridge: said(&nic.source_bridge),
+        mac: said(&nic.mac),
+        model: said(&nic.model),
+        mtu: said(&nic.mtu),
+    }
+}
+
+fn said(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}

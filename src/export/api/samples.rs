@@ -1,0 +1,286 @@
+//! The samples of a domain, as JSON: counters, rates from two samples, time and age.
+
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use super::{age, figures, rfc3339, round};
+use crate::model::{
+    BalloonSample, Block, BlockSample, CpuSample, Group, Interface, InterfaceSample, StateSample, Vcpu, VcpuSample,
+    per_second, state_name,
+};
+use crate::store::{Domain, Snapshot, Window};
+
+figures!(State { state: &'static str, state_code: i64, state_reason_code: i64 });
+
+/// The newest sample of each group; a group without one is absent.
+#[derive(Debug, Serialize)]
+pub(super) struct Samples<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<Aged<State>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cpu: Option<Aged<Cpu>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    vcpu: Option<Aged<Vcpus>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interface: Option<Aged<Interfaces<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    block: Option<Aged<Disks<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    balloon: Option<Aged<Balloon>>,
+}
+
+/// Figures with the time at which they were asked for.
+#[derive(Debug, Serialize)]
+struct Aged<T> {
+    sampled_at: String,
+    age_seconds: f64,
+    /// Too old to be in /metrics.
+    stale: bool,
+    /// What the rates are over; absent without a second sample.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    interval_seconds: Option<f64>,
+    #[serde(flatten)]
+    figures: T,
+}
+
+figures!(Cpu {
+    time_ns: u64,
+    user_ns: u64,
+    system_ns: u64,
+    time_seconds_per_second: f64,
+    user_seconds_per_second: f64,
+    system_seconds_per_second: f64,
+});
+#[derive(Debug, Serialize)]
+struct Vcpus {
+    #[serde(flatten)]
+    counts: VcpuCounts,
+    vcpus: Vec<VcpuJson>,
+}
+figures!(VcpuCounts { current: u64, maximum: u64 });
+figures!(VcpuJson {
+    vcpu: u32,
+    state_code: i64,
+    time_ns: u64,
+    wait_ns: u64,
+    delay_ns: u64,
+    time_seconds_per_second: f64,
+    wait_seconds_per_second: f64,
+    delay_seconds_per_second: f64,
+});
+#[derive(Debug, Serialize)]
+struct Interfaces<'a> {
+    interfaces: Vec<InterfaceJson<'a>>,
+}
+figures!(InterfaceJson<'a> {
+    index: u32, name: &'a str,
+    receive_bytes: u64, receive_packets: u64, receive_errors: u64, receive_drops: u64,
+    transmit_bytes: u64, transmit_packets: u64, transmit_errors: u64, transmit_drops: u64,
+    receive_bytes_per_second: f64, receive_packets_per_second: f64,
+    transmit_bytes_per_second: f64, transmit_packets_per_second: f64,
+});
+#[derive(Debug, Serialize)]
+struct Disks<'a> {
+    disks: Vec<BlockJson<'a>>,
+}
+figures!(BlockJson<'a> {
+    index: u32, name: &'a str, path: &'a str,
+    read_requests: u64, read_bytes: u64, read_time_ns: u64,
+    write_requests: u64, write_bytes: u64, write_time_ns: u64,
+    flush_requests: u64, flush_time_ns: u64,
+    allocation_bytes: u64, capacity_bytes: u64, physical_bytes: u64,
+    read_requests_per_second: f64, read_bytes_per_second: f64,
+    write_requests_per_second: f64, write_bytes_per_second: f64, flush_requests_per_second: f64,
+});
+figures!(Balloon {
+    current_kib: u64,
+    maximum_kib: u64,
+    rss_kib: u64,
+    available_kib: u64,
+    usable_kib: u64,
+    unused_kib: u64,
+    disk_caches_kib: u64,
+    swap_in_kib: u64,
+    swap_out_kib: u64,
+    major_faults: u64,
+    minor_faults: u64,
+    hugetlb_pgalloc: u64,
+    hugetlb_pgfail: u64,
+    last_update_unix_seconds: u64,
+    swap_in_kib_per_second: f64,
+    swap_out_kib_per_second: f64,
+    major_faults_per_second: f64,
+    minor_faults_per_second: f64,
+});
+
+/// The newest sample of each group of a running domain.
+pub(super) fn of<'a>(snapshot: &Snapshot, domain: &'a Domain, now: Instant) -> Samples<'a> {
+    let windows = &domain.windows;
+    let aging = Aging { snapshot, now };
+    Samples {
+        state: aging.of(&windows.state, Group::State, |state, _| self::state(*state)),
+        cpu: aging.of(&windows.cpu, Group::Cpu, cpu),
+        vcpu: aging.of(&windows.vcpu, Group::Vcpu, vcpus),
+        interface: aging.of(&windows.interface, Group::Interface, interfaces),
+        block: aging.of(&windows.block, Group::Block, disks),
+        balloon: aging.of(&windows.balloon, Group::Balloon, balloon),
+    }
+}
+
+struct Aging<'s> {
+    snapshot: &'s Snapshot,
+    now: Instant,
+}
+
+impl Aging<'_> {
+    fn of<'w, T, J>(
+        &self,
+        window: &'w Window<T>,
+        group: Group,
+        figures: impl FnOnce(&'w T, &Before<'w, T>) -> J,
+    ) -> Option<Aged<J>> {
+        let newest = window.newest()?;
+        let before = Before(window.previous());
+        Some(Aged {
+            sampled_at: rfc3339(newest.started.wall),
+            age_seconds: age(newest.started, self.now),
+            stale: self.snapshot.fresh(window, group, self.now).is_none(),
+            interval_seconds: before.0.map(|(_, elapsed)| round(elapsed)),
+            figures: figures(&newest.figures, &before),
+        })
+    }
+}
+
+/// The sample before the newest, and how long before.
+struct Before<'w, T>(Option<(&'w T, Duration)>);
+
+impl<'w, T> Before<'w, T> {
+    /// How fast a counter grows.
+    fn rate(&self, newest: &T, counter: impl Fn(&T) -> Option<u64>) -> Option<f64> {
+        let (previous, elapsed) = self.0?;
+        per_second(counter(previous), counter(newest), elapsed)
+    }
+
+    /// How fast a counter of nanoseconds grows, in seconds.
+    fn rate_ns(&self, newest: &T, counter: impl Fn(&T) -> Option<u64>) -> Option<f64> {
+        self.rate(newest, counter).map(|rate| rate / 1e9)
+    }
+
+    /// The same for a device of the sample.
+    fn device<D>(&self, find: impl FnOnce(&'w T) -> Option<&'w D>) -> Before<'w, D> {
+        Before(self.0.and_then(|(sample, elapsed)| Some((find(sample)?, elapsed))))
+    }
+}
+
+/// A state, by number and name.
+pub(super) fn state(state: StateSample) -> State {
+    State { state: state.state.map(state_name), state_code: state.state, state_reason_code: state.reason }
+}
+
+fn cpu(cpu: &CpuSample, before: &Before<'_, CpuSample>) -> Cpu {
+    Cpu {
+        time_ns: cpu.time_ns,
+        user_ns: cpu.user_ns,
+        system_ns: cpu.system_ns,
+        time_seconds_per_second: before.rate_ns(cpu, |cpu| cpu.time_ns),
+        user_seconds_per_second: before.rate_ns(cpu, |cpu| cpu.user_ns),
+        system_seconds_per_second: before.rate_ns(cpu, |cpu| cpu.system_ns),
+    }
+}
+
+fn vcpus(sample: &VcpuSample, before: &Before<'_, VcpuSample>) -> Vcpus {
+    let vcpu = |vcpu: &Vcpu| {
+        let before = before.device(|sample| sample.vcpus.iter().find(|other| other.index == vcpu.index));
+        VcpuJson {
+            vcpu: Some(vcpu.index),
+            state_code: vcpu.state,
+            time_ns: vcpu.time_ns,
+            wait_ns: vcpu.wait_ns,
+            delay_ns: vcpu.delay_ns,
+            time_seconds_per_second: before.rate_ns(vcpu, |vcpu| vcpu.time_ns),
+            wait_seconds_per_second: before.rate_ns(vcpu, |vcpu| vcpu.wait_ns),
+            delay_seconds_per_second: before.rate_ns(vcpu, |vcpu| vcpu.delay_ns),
+        }
+    };
+    Vcpus {
+        counts: VcpuCounts { current: sample.current, maximum: sample.maximum },
+        vcpus: sample.vcpus.iter().map(vcpu).collect(),
+    }
+}
+
+fn interfaces<'w>(sample: &'w InterfaceSample, before: &Before<'w, InterfaceSample>) -> Interfaces<'w> {
+    let interface = |nic: &'w Interface| {
+        let same = |other: &&Interface| other.index == nic.index && other.name == nic.name;
+        let before = before.device(|sample| sample.interfaces.iter().find(same));
+        InterfaceJson {
+            index: Some(nic.index),
+            name: nic.name.as_deref(),
+            receive_bytes: nic.receive.bytes,
+            receive_packets: nic.receive.packets,
+            receive_errors: nic.receive.errors,
+            receive_drops: nic.receive.drops,
+            transmit_bytes: nic.transmit.bytes,
+            transmit_packets: nic.transmit.packets,
+            transmit_errors: nic.transmit.errors,
+            transmit_drops: nic.transmit.drops,
+            receive_bytes_per_second: before.rate(nic, |nic| nic.receive.bytes),
+            receive_packets_per_second: before.rate(nic, |nic| nic.receive.packets),
+            transmit_bytes_per_second: before.rate(nic, |nic| nic.transmit.bytes),
+            transmit_packets_per_second: before.rate(nic, |nic| nic.transmit.packets),
+        }
+    };
+    Interfaces { interfaces: sample.interfaces.iter().map(interface).collect() }
+}
+
+fn disks<'w>(sample: &'w BlockSample, before: &Before<'w, BlockSample>) -> Disks<'w> {
+    let disk = |disk: &'w Block| {
+        let same = |other: &&Block| other.index == disk.index && other.name == disk.name;
+        let before = before.device(|sample| sample.disks.iter().find(same));
+        BlockJson {
+            index: Some(disk.index),
+            name: disk.name.as_deref(),
+            path: disk.path.as_deref(),
+            read_requests: disk.read.requests,
+            read_bytes: disk.read.bytes,
+            read_time_ns: disk.read.time_ns,
+            write_requests: disk.write.requests,
+            write_bytes: disk.write.bytes,
+            write_time_ns: disk.write.time_ns,
+            flush_requests: disk.flush.requests,
+            flush_time_ns: disk.flush.time_ns,
+            allocation_bytes: disk.allocation_bytes,
+            capacity_bytes: disk.capacity_bytes,
+            physical_bytes: disk.physical_bytes,
+            read_requests_per_second: before.rate(disk, |disk| disk.read.requests),
+            read_bytes_per_second: before.rate(disk, |disk| disk.read.bytes),
+            write_requests_per_second: before.rate(disk, |disk| disk.write.requests),
+            write_bytes_per_second: before.rate(disk, |disk| disk.write.bytes),
+            flush_requests_per_second: before.rate(disk, |disk| disk.flush.requests),
+        }
+    };
+    Disks { disks: sample.disks.iter().map(disk).collect() }
+}
+
+fn balloon(sample: &BalloonSample, before: &Before<'_, BalloonSample>) -> Balloon {
+    Balloon {
+        current_kib: sample.current_kib,
+        maximum_kib: sample.maximum_kib,
+        rss_kib: sample.rss_kib,
+        available_kib: sample.available_kib,
+        usable_kib: sample.usable_kib,
+        unused_kib: sample.unused_kib,
+        disk_caches_kib: sample.disk_caches_kib,
+        swap_in_kib: sample.swap_in_kib,
+        swap_out_kib: sample.swap_out_kib,
+        major_faults: sample.major_faults,
+        minor_faults: sample.minor_faults,
+        hugetlb_pgalloc: sample.hugetlb_pgalloc,
+        hugetlb_pgfail: sample.hugetlb_pgfail,
+        last_update_unix_seconds: sample.last_update_s.filter(|at| *at > 0),
+        swap_in_kib_per_second: before.rate(sample, |sample| sample.swap_in_kib),
+        swap_out_kib_per_second: before.rate(sample, |sample| sample.swap_out_kib),
+        major_faults_per_second: before.rate(sample, |sample| sample.major_faults),
+        minor_faults_per_second: before.rate(sample, |sample| sample.minor_faults),
+    }
+}

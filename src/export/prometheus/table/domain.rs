@@ -1,0 +1,125 @@
+//! Each domain: what it is, its state, its CPU time.
+
+use super::Kind::{Counter, Gauge};
+use super::Read::Info;
+use super::{Family, domain, row, vcpu};
+use crate::export::prometheus::value::{int, kib, nanos, signed};
+
+pub(super) static FAMILIES: &[Family] = &[
+    row(
+        Gauge,
+        ("libvirt_domain_info", "1"),
+        "What the domain emulates; always 1.",
+        ("XML", "os_type, os_type_arch, os_type_machine"),
+        Info(|labels| labels.info.as_slice()),
+    ),
+    row(
+        Gauge,
+        ("libvirt_domain_openstack_info", "1"),
+        "What OpenStack Nova says about the domain; always 1.",
+        ("XML metadata", "instance_name, instance_id, flavor_name, user_name, user_id, project_name, project_id"),
+        Info(|labels| labels.openstack.as_slice()),
+    ),
+    domain(
+        Gauge,
+        "libvirt_domain_info_state",
+        "1",
+        "state.state",
+        "State: 0 none, 1 running, 2 blocked, 3 paused, 4 shutting down, 5 shut off, 6 crashed, 7 suspended by power management.",
+        |v| signed(v.state?.0),
+    ),
+    domain(
+        Gauge,
+        "libvirt_domain_state_reason_code",
+        "1",
+        "state.reason",
+        "Reason of the state; what a number means depends on the state (libvirt's virDomain*Reason).",
+        |v| signed(v.state?.1),
+    ),
+    domain(
+        Gauge,
+        "libvirt_domain_info_maximum_memory_bytes",
+        "bytes",
+        "balloon.maximum",
+        "Memory that the domain may use at most.",
+        |v| kib(v.balloon?.maximum_kib),
+    ),
+    domain(
+        Gauge,
+        "libvirt_domain_info_memory_usage_bytes",
+        "bytes",
+        "balloon.current",
+        "Memory that the domain has now.",
+        |v| kib(v.balloon?.current_kib),
+    ),
+    domain(
+        Gauge,
+        "libvirt_domain_info_virtual_cpus",
+        "vCPUs",
+        "vcpu.current",
+        "Virtual CPUs that the domain has now.",
+        |v| int(v.vcpu?.current),
+    ),
+    domain(
+        Counter,
+        "libvirt_domain_info_cpu_time_seconds_total",
+        "seconds",
+        "cpu.time",
+        "CPU time that the domain used.",
+        |v| nanos(v.cpu?.time_ns),
+    ),
+    domain(
+        Counter,
+        "libvirt_domain_cpu_user_seconds_total",
+        "seconds",
+        "cpu.user",
+        "CPU time that the domain used in user mode of the host.",
+        |v| nanos(v.cpu?.user_ns),
+    ),
+    domain(
+        Counter,
+        "libvirt_domain_cpu_system_seconds_total",
+        "seconds",
+        "cpu.system",
+        "CPU time that the domain used in the host's kernel.",
+        |v| nanos(v.cpu?.system_ns),
+    ),
+    domain(Gauge, "libvirt_domain_vcpu_current", "vCPUs", "vcpu.current", "Virtual CPUs that are online.", |v| {
+        int(v.vcpu?.current)
+    }),
+    domain(Gauge, "libvirt_domain_vcpu_maximum", "vCPUs", "vcpu.maximum", "Virtual CPUs that can be online.", |v| {
+        int(v.vcpu?.maximum)
+    }),
+    vcpu(
+        Gauge,
+        "libvirt_domain_vcpu_state",
+        "1",
+        "vcpu.N.state",
+        "State of the vCPU: 0 offline, 1 running, 2 blocked.",
+        |v| signed(v.state),
+    ),
+    vcpu(
+        Counter,
+        "libvirt_domain_vcpu_time_seconds_total",
+        "seconds",
+        "vcpu.N.time",
+        "CPU time that the vCPU used.",
+        |v| nanos(v.time_ns),
+    ),
+    vcpu(
+        Counter,
+        "libvirt_domain_vcpu_wait_seconds_total",
+        "seconds",
+        "vcpu.N.wait",
+        "Time that the vCPU waited for I/O; stays 0 on kernels without scheduler statistics.",
+        |v| nanos(v.wait_ns),
+    ),
+    vcpu(
+        Counter,
+        "libvirt_domain_vcpu_delay_seconds_total",
+        "seconds",
+        "vcpu.N.delay",
+        "Time that the vCPU was ready to run and the host did not run it.",
+        |v| nanos(v.delay_ns),
+    ),
+];
