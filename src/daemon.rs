@@ -49,7 +49,7 @@ impl Sampler {
         Self { store: Arc::new(Store::new(Arc::clone(&clock))), clock, engine: None }
     }
 
-    /// Starts the engine; one that runs already is replaced, and what its calls still bring is judged by its age.
+    /// Starts the engine in place of the one that runs; what that one's calls still bring is dropped.
     fn start(&mut self, settings: &Settings) -> std::io::Result<()> {
         let factory: Arc<dyn SourceFactory> = Arc::new(LibvirtFactory::new(settings.uri.clone()));
         let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
@@ -136,10 +136,15 @@ async fn reload(
             }
         };
     }
-    if (&new.uri, &new.sampling) != (&old.uri, &old.sampling)
-        && let Err(error) = sampler.start(&new)
-    {
-        tracing::error!(%error, "cannot start sampling with the new settings");
+    let other_host = new.uri != old.uri;
+    if other_host || new.sampling != old.sampling {
+        sampler.engine = None;
+        if other_host {
+            sampler.store.forget();
+        }
+        if let Err(error) = sampler.start(&new) {
+            tracing::error!(%error, "cannot start sampling with the new settings");
+        }
     }
     tracing::info!("the new configuration is in force");
     (new, server)

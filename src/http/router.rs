@@ -1,7 +1,6 @@
 //! Which path is answered how.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use hyper::body::Incoming;
@@ -46,11 +45,11 @@ const READY: &str = "/-/ready";
 impl App {
     /// Answers a request, and counts it.
     pub async fn serve(&self, request: Request<Incoming>) -> Response<Parts> {
-        let begin = Instant::now();
+        let begin = self.store.now();
         let (label, response) = self.route(request.method(), request.uri().path(), request.headers()).await;
         let metrics = &self.store.metrics;
         metrics.http_requests.with_label_values(&[label, response.status().as_str()]).inc();
-        metrics.http_duration.observe(begin.elapsed().as_secs_f64());
+        metrics.http_duration.observe(self.store.now().saturating_duration_since(begin).as_secs_f64());
         response
     }
 

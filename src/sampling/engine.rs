@@ -1,7 +1,7 @@
 //! Turns what is due into jobs, and answers into samples.
 
 use std::sync::Arc;
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
@@ -16,7 +16,18 @@ use crate::store::{StaleAfter, Store};
 
 /// A running engine. Dropping it stops the sampling; calls under way end on their own, and nobody waits for them.
 pub struct Engine {
-    _stop: Sender<()>,
+    stop: Option<Sender<()>>,
+    scheduler: Option<JoinHandle<()>>,
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        // The scheduler itself never waits for libvirt, so this ends at once; after it, no answer reaches the store.
+        if self.scheduler.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::error!("the scheduler panicked; this is a bug of virtstatd");
+        }
+    }
 }
 
 /// Starts sampling into a store.
@@ -41,8 +52,9 @@ pub fn start(
     let inventory = Pool::start(1, &workshop(InventoryLane::LABEL))?;
     let mut core = Core::new(settings, store, clock, Box::new(bulk), Box::new(inventory));
     let (stop, stopped) = bounded(0);
-    thread::Builder::new().name("scheduler".to_owned()).spawn(move || core.run(&finished, &stopped))?;
-    Ok(Engine { _stop: stop })
+    let scheduler = thread::Builder::new().name("scheduler".to_owned());
+    let scheduler = scheduler.spawn(move || core.run(&finished, &stopped))?;
+    Ok(Engine { stop: Some(stop), scheduler: Some(scheduler) })
 }
 
 /// The engine without its threads: time and answers are handed in.

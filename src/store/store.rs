@@ -114,6 +114,15 @@ impl Store {
         self.publish(&mut state);
     }
 
+    /// Forgets every domain: what comes next is about another host.
+    pub fn forget(&self) {
+        let mut state = self.state.lock();
+        let listeners = std::mem::take(&mut state.listeners);
+        let (sequence, stale_after) = (state.sequence, state.stale_after);
+        *state = State { sequence, stale_after, listeners, ..State::default() };
+        self.publish(&mut state);
+    }
+
     /// Says how the connection is.
     pub fn set_link(&self, up: bool, problem: Option<&str>, versions: Option<HostVersions>) {
         let mut state = self.state.lock();
