@@ -1,5 +1,6 @@
 //! Wires the parts, listens to signals, and ends in order.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,8 +29,8 @@ pub enum DaemonError {
     /// The operating system refused a thread, a signal handler or the like.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
-    /// No sample came in time.
-    #[error("no sample within {} s: {reason}", ONE_SAMPLE.as_secs())]
+    /// No sample came.
+    #[error("no complete sample: {reason}")]
     NoSample {
         /// What was missing.
         reason: String,
@@ -49,11 +50,15 @@ impl Sampler {
         Self { store: Arc::new(Store::new(Arc::clone(&clock))), clock, engine: None }
     }
 
-    /// Starts the engine in place of the one that runs; what that one's calls still bring is dropped.
+    /// Ends the engine; what its calls still bring is dropped.
+    fn stop(&mut self) {
+        self.engine = None;
+    }
+
+    /// Starts the engine.
     fn start(&mut self, settings: &Settings) -> std::io::Result<()> {
         let factory: Arc<dyn SourceFactory> = Arc::new(LibvirtFactory::new(settings.uri.clone()));
         let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
-        self.engine = None;
         self.engine = Some(sampling::start(&settings.sampling, &factory, store, clock)?);
         Ok(())
     }
@@ -73,16 +78,14 @@ async fn serve(mut settings: Settings, overrides: &Overrides, logging: &Logging)
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     // The port first: a second daemon on the host must not touch libvirt.
-    let listeners = Listeners::bind(&settings.listen).await?;
+    let listeners = Listeners::bind(&settings.listen)?;
     warn(&settings);
     let mut sampler = Sampler::new();
     sampler.start(&settings)?;
     let exposition = prometheus::start(&sampler.store)?;
     let app = Arc::new(App { store: Arc::clone(&sampler.store), exposition });
-    for address in listeners.addresses() {
-        tracing::info!(version = env!("CARGO_PKG_VERSION"), uri = %settings.uri, "listening on http://{address}");
-    }
-    let mut server = Server::start(listeners, &app);
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), uri = %settings.uri, "started");
+    let mut server = Some(serve_on(listeners, &app)?);
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -96,7 +99,9 @@ async fn serve(mut settings: Settings, overrides: &Overrides, logging: &Logging)
         }
     }
     tracing::info!("ending");
-    server.stop().await;
+    if let Some(server) = server {
+        server.stop().await;
+    }
     // Calls to libvirt may hang for ever, so nobody waits for their threads; the end of the process ends them.
     Ok(())
 }
@@ -106,39 +111,31 @@ async fn reload(
     old: Settings,
     mut new: Settings,
     sampler: &mut Sampler,
-    mut server: Server,
+    mut server: Option<Server>,
     app: &Arc<App>,
     logging: &Logging,
-) -> (Settings, Server) {
+) -> (Settings, Option<Server>) {
     logging.set_level(new.log_level.0);
     warn(&new);
-    if new.listen != server.asked() {
+    if server.as_ref().is_none_or(|server| server.asked() != new.listen) {
         // Addresses that stay must be free before they can be bound again, so the old listeners go first.
-        server.stop().await;
-        let listeners = match Listeners::bind(&new.listen).await {
-            Ok(listeners) => Ok(listeners),
-            Err(error) => {
+        if let Some(server) = server.take() {
+            server.stop().await;
+        }
+        server = listen(&new.listen, app)
+            .or_else(|error| {
                 tracing::error!(%error, "the old addresses stay in force");
                 new.listen.clone_from(&old.listen);
-                Listeners::bind(&old.listen).await
-            }
-        };
-        server = match listeners {
-            Ok(listeners) => {
-                for address in listeners.addresses() {
-                    tracing::info!("listening on http://{address}");
-                }
-                Server::start(listeners, app)
-            }
-            Err(error) => {
+                listen(&old.listen, app)
+            })
+            .map_err(|error| {
                 tracing::error!(%error, "nothing is served until a configuration with free addresses is loaded");
-                Server::start(Listeners::none(), app)
-            }
-        };
+            })
+            .ok();
     }
     let other_host = new.uri != old.uri;
-    if other_host || new.sampling != old.sampling {
-        sampler.engine = None;
+    if other_host || new.sampling != old.sampling || sampler.engine.is_none() {
+        sampler.stop();
         if other_host {
             sampler.store.forget();
         }
@@ -148,6 +145,19 @@ async fn reload(
     }
     tracing::info!("the new configuration is in force");
     (new, server)
+}
+
+fn listen(addresses: &[SocketAddr], app: &Arc<App>) -> Result<Server, DaemonError> {
+    serve_on(Listeners::bind(addresses)?, app)
+}
+
+fn serve_on(listeners: Listeners, app: &Arc<App>) -> Result<Server, DaemonError> {
+    let addresses = listeners.addresses();
+    let server = Server::start(listeners, app)?;
+    for address in addresses {
+        tracing::info!("listening on http://{address}");
+    }
+    Ok(server)
 }
 
 fn warn(settings: &Settings) {
@@ -169,7 +179,7 @@ pub fn sample_once(settings: &Settings) -> Result<(Arc<Store>, Arc<Snapshot>), D
         let snapshot = sampler.store.snapshot();
         let Some(reason) = &snapshot.incomplete else { return Ok((Arc::clone(&sampler.store), snapshot)) };
         // A connection that is refused now is not waited for: whoever runs this by hand wants to know.
-        if snapshot.link.problem.is_some() || news.recv_deadline(deadline).is_err() {
+        if snapshot.problem.is_some() || news.recv_deadline(deadline).is_err() {
             return Err(DaemonError::NoSample { reason: reason.to_string() });
         }
     }

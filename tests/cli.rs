@@ -104,7 +104,12 @@ fn check_opens_no_port_and_run_names_one_that_is_taken() {
     let output = run(&[&["run"], &arguments[..]].concat());
     assert_eq!(output.status.code(), Some(1));
     let said = stderr(&output);
-    assert!(said.contains(&format!("cannot listen on {address}: another program has this port")), "{said}");
+    assert!(
+        said.contains(&format!(
+            "cannot listen on {address}: another program, or another of our addresses, has this port"
+        )),
+        "{said}"
+    );
 }
 
 #[test]
@@ -175,6 +180,36 @@ fn hangup_reads_the_configuration_again_and_keeps_the_old_one_if_the_new_is_bad(
     daemon.signal("HUP");
     support::wait_for("the new address", || (daemon.address() == free).then_some(()));
     assert_eq!(daemon.get("/-/healthy").status, 200);
+
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let other = format!("[http]\nlisten = ['{}']\n", taken.local_addr().unwrap());
+    std::fs::write(&path, format!("[libvirt]\nuri = 'test:///default'\n{other}")).unwrap();
+    daemon.signal("HUP");
+    support::wait_for("the complaint", || daemon.log().contains("the old addresses stay in force").then_some(()));
+    support::wait_for("the old address", || (daemon.address() == free).then_some(()));
+    assert_eq!(daemon.get("/-/healthy").status, 200);
+}
+
+#[test]
+fn another_uri_is_another_host() {
+    let directory = tempfile::tempdir().unwrap();
+    let node = directory.path().join("node.xml");
+    let domain = "<domain type='test'><name>other</name><memory>1024</memory><os><type>hvm</type></os></domain>";
+    std::fs::write(&node, format!("<node>{domain}</node>")).unwrap();
+    let (_directory, path) = config_file("[libvirt]\nuri = 'test:///default'\n");
+    let daemon = Daemon::start(&["--config", &path]);
+    daemon.wait_ready();
+    let names = || -> Vec<String> {
+        let list = daemon.get("/api/v1/domains").json();
+        list["domains"].as_array().unwrap().iter().map(|domain| domain["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names(), ["test"]);
+    std::fs::write(&path, format!("[libvirt]\nuri = 'test://{}'\n", node.display())).unwrap();
+    daemon.signal("HUP");
+    support::wait_for("the other host", || (names() == ["other"]).then_some(()));
+    std::fs::write(&path, "[libvirt]\nuri = 'qemu+unix:///system?socket=/nonexistent'\n").unwrap();
+    daemon.signal("HUP");
+    support::wait_for("the old host to go", || names().is_empty().then_some(()));
 }
 
 #[test]

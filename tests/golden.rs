@@ -155,6 +155,7 @@ fn host() -> (Arc<ManualClock>, Store) {
     for group in Group::ALL {
         stale_after.set(group, Duration::from_millis(37_500));
     }
+    stale_after.set_list(Duration::from_secs(150));
     store.configure(stale_after);
     let stamp = || Stamp { at: clock.now(), wall: clock.wall() };
     let odd = r#"odd "name" back\slash ü"#;
@@ -209,12 +210,49 @@ fn metrics_are_as_released() {
 }
 
 #[test]
-fn a_second_rendering_with_kept_labels_and_buffers_is_the_same() {
-    let (_, store) = host();
+fn kept_labels_and_buffers_change_nothing() {
+    let (clock, store) = host();
     let mut renderer = Renderer::default();
-    let first = renderer.render(store.snapshot(), store.now(), &store).text();
-    let second = renderer.render(store.snapshot(), store.now(), &store).text();
-    assert_eq!(first, second);
+    let mut render_twice = |what: &str| {
+        let kept = renderer.render(store.snapshot(), store.now(), &store);
+        let (text, fresh) = (kept.text(), Renderer::default().render(store.snapshot(), store.now(), &store).text());
+        assert_eq!(text, fresh, "{what}");
+        renderer.recycle(kept);
+        text
+    };
+    let bulk = |name: &str, figures: Figures| {
+        clock.advance(Duration::from_secs(1));
+        let started = Stamp { at: clock.now(), wall: clock.wall() };
+        let record = DomainRecord { id: id(1), name: name.into(), run: Some(RunId(1)), figures };
+        let request = BulkRequest { groups: Group::ALL.into_iter().collect(), scope: Scope::Only(vec![id(1)]) };
+        store.apply_bulk(started, &request, BulkReply { records: vec![record], ..BulkReply::default() });
+    };
+    let first = render_twice("at first");
+    assert_eq!(first, render_twice("unchanged"));
+    bulk("renamed", full(3));
+    assert!(render_twice("renamed").contains("domain=\"renamed\""));
+    let mut fewer = full(4);
+    fewer.block.as_mut().unwrap().disks.remove(0);
+    fewer.vcpu.as_mut().unwrap().vcpus.truncate(1);
+    bulk("renamed", fewer);
+    let text = render_twice("devices gone");
+    assert!(!text.contains(
+        "read_bytes_total{domain=\"renamed\",uuid=\"01010101-0101-0101-0101-010101010101\",target_device=\"vda\"}"
+    ));
+    store.apply_inventory(
+        Stamp { at: store.now(), wall: std::time::SystemTime::UNIX_EPOCH },
+        InventoryReply {
+            domains: vec![ListedDomain {
+                id: id(1),
+                name: "renamed".into(),
+                run: Some(RunId(1)),
+                state: None,
+                description: Some(Arc::new(DomainDescription { os_type: "exe".into(), ..description() })),
+            }],
+            ..InventoryReply::default()
+        },
+    );
+    assert!(render_twice("another description").contains("os_type=\"exe\""));
 }
 
 #[test]
@@ -225,8 +263,15 @@ fn stale_groups_leave_the_metrics_and_their_ages_stay() {
     let text = rendering.text();
     assert!(!text.contains("libvirt_domain_info_cpu_time_seconds_total"), "{text}");
     assert!(text.contains("libvirt_domain_info{"), "what the XML says is no sample");
+    assert!(text.contains("libvirt_domains_by_state{state=\"unknown\"} 2"), "they were listed, and not sampled");
+    assert!(text.contains("libvirt_domain_info_state{domain=\"asleep\""), "the list is fresh");
     let ages = String::from_utf8(rendering.per_scrape(&store)).unwrap();
     assert!(ages.contains("libvirt_domain_sample_age_seconds{domain=\"web\",uuid=\"01010101-0101-0101-0101-010101010101\",group=\"cpu\"} 61.234\n"));
+    clock.advance(Duration::from_secs(60));
+    let text = Renderer::default().render(store.snapshot(), store.now(), &store).text();
+    for gone in ["libvirt_domains{", "libvirt_domains ", "libvirt_domains_by_state", "libvirt_domain_info_state"] {
+        assert!(!text.contains(gone), "{gone} is older than the list may be");
+    }
 }
 
 #[test]
@@ -242,7 +287,8 @@ fn json_is_as_released() {
 #[test]
 fn metrics_reference_is_current() {
     let (_, store) = host();
-    // Makes the one series that only requests make.
+    // Makes the series that only requests and samples make.
+    store.metrics.set_snapshot_age(Duration::ZERO);
     store.metrics.http_requests.with_label_values(&["/metrics", "200"]).inc();
     check("docs/metrics.md", &markdown(&store.metrics));
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use support::daemon::{Daemon, config_file, request};
 use support::exposition::{Series, assert_promtool_is_silent, find, parse, value};
 use support::lab::{self, GUESTS, Lab, virsh};
+use support::proxy::Proxy;
 use support::wait_for;
 
 /// A daemon that samples every second.
@@ -79,7 +80,9 @@ const COUNTERS: &[(&str, &str, f64)] = &[
 
 #[test]
 fn every_guest_has_its_series_and_each_counter_lies_between_two_readings_of_virsh() {
-    let Some(_lab) = lab::enter() else { return };
+    let Some(mut lab) = lab::enter() else { return };
+    // The others halt after one read; this one keeps its vCPUs busy.
+    lab.create("lab-busy", &["--busy", "--vcpus", "2"]);
     let (_directory, daemon) = fast();
     let before = domstats();
     let read = Instant::now();
@@ -90,14 +93,16 @@ fn every_guest_has_its_series_and_each_counter_lies_between_two_readings_of_virs
     }
     let after = domstats();
     let guests: Vec<&String> = before.keys().filter(|name| name.starts_with("lab-")).collect();
-    assert!(guests.len() >= GUESTS, "{} guests run", guests.len());
+    assert_eq!(guests.len(), GUESTS + 1);
     let mut compared = 0;
     for guest in guests {
         for (metric, key, unit) in COUNTERS {
             let (Some(low), Some(high)) = (before[guest].get(*key), after[guest].get(*key)) else {
                 panic!("virsh does not know {key} of {guest}");
             };
-            let found = value(&series, metric, &[("domain", guest)]);
+            let first = [("domain", guest.as_str()), ("vcpu", "0")];
+            let labels = if metric.contains("_vcpu_") { &first[..] } else { &first[..1] };
+            let found = value(&series, metric, labels);
             let found = found.unwrap_or_else(|| panic!("{guest} has no {metric}"));
             let [low, high] = [low, high].map(|text| text.parse::<f64>().unwrap() * unit);
             let slack = 1e-9 * high.max(1.0);
@@ -108,7 +113,9 @@ fn every_guest_has_its_series_and_each_counter_lies_between_two_readings_of_virs
             compared += 1;
         }
     }
-    eprintln!("{compared} figures compared");
+    assert_eq!(compared, (GUESTS + 1) * COUNTERS.len());
+    let busy = value(&series, "libvirt_domain_vcpu_time_seconds_total", &[("domain", "lab-busy"), ("vcpu", "1")]);
+    assert!(busy.is_some_and(|seconds| seconds > 0.0), "{busy:?}");
     assert_promtool_is_silent(&daemon.scrape());
 }
 
@@ -330,7 +337,7 @@ fn sigterm_ends_it_while_a_call_hangs_in_a_frozen_guest() {
     // The guest stays frozen until the test ends: only an end that waits for no call gets here.
     let (status, took) = daemon.wait();
     assert_eq!(status.code(), Some(0));
-    eprintln!("ended {took:?} after SIGTERM");
+    assert!(took < Duration::from_secs(2), "ended after {took:?}; two seconds are promised");
 }
 
 const MANY: usize = 200;
@@ -367,4 +374,30 @@ fn shrink(_lab: &Lab, keep: usize) {
         lab::run("kill", &["-KILL", pid.trim()]).unwrap();
     }
     wait_for("libvirtd to notice", || (!virsh(&["list", "--name"]).lines().any(above)).then_some(()));
+}
+
+#[test]
+fn a_lost_connection_is_found_again_and_costs_no_second_sample() {
+    let Some(_lab) = lab::enter() else { return };
+    let proxy = Proxy::start();
+    // Two periods and three workers, so that several connections are open when they are cut.
+    let (_directory, path) =
+        config_file("[sampling]\nperiod = '1s'\nworkers = 3\nperiods = { state = '2s', block = '3s' }\n");
+    let daemon = Daemon::start(&["--config", &path, "--uri", &proxy.uri()]);
+    daemon.wait_ready();
+    for round in 1..=3_u32 {
+        proxy.cut();
+        let scrape = wait_for("the loss to show", || {
+            let series = parse(&daemon.scrape());
+            (value(&series, "libvirt_up", &[]) == Some(0.0)).then_some(series)
+        });
+        assert!(find(&scrape, "libvirt_domain_sample_age_seconds", &[]).len() >= GUESTS, "ages are always there");
+        proxy.resume();
+        let since = Instant::now();
+        let series = sample_after(&daemon, since, "cpu");
+        assert_eq!(value(&series, "libvirt_up", &[]), Some(1.0));
+        assert_eq!(value(&series, "virtstatd_reconnects_total", &[]), Some(round.into()));
+        let failed = value(&series, "virtstatd_lane_runs_total", &[("lane", "bulk"), ("result", "error")]);
+        assert!(failed <= Some(round.into()), "dead connections of other workers were used: {failed:?}");
+    }
 }

@@ -14,7 +14,7 @@ pub const URI: &str = "qemu:///system";
 /// 9177 is the port on which all libvirt exporters in use listen.
 pub const LISTEN: &str = "127.0.0.1:9177";
 
-/// Prometheus' own default interval, and that of oVirt's VDSM.
+/// The interval of Prometheus' example configuration, and of oVirt's VDSM.
 pub const PERIOD: Duration = Duration::from_secs(15);
 
 /// The whole list and every XML, in case a change was not noticed; what is noticed is read at once.
@@ -29,11 +29,11 @@ pub const LONGEST_PERIOD: Duration = Duration::from_secs(3600);
 /// Threads for bulk calls. Groups with one period share a call and need one thread; others may overlap.
 pub const WORKERS: usize = 2;
 
-/// libvirtd serves five calls of a connection and has five ordinary workers at rest: with more than four calls of ours open,
-/// other clients of the host would feel it.
-pub const MOST_WORKERS: usize = 4;
+/// libvirtd has five ordinary workers at rest. With the inventory's thread, three make at most four calls at a time, which
+/// leaves other clients of the host one.
+pub const MOST_WORKERS: usize = 3;
 
-/// All that one bulk call brings and that enters no guest.
+/// All that Grafana dashboards in use look at, in one bulk call.
 pub const GROUPS: [Group; 6] = Group::ALL;
 
 /// A call may take this part of its period before its sample counts as overdue.

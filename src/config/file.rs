@@ -134,7 +134,7 @@ impl<'de, C: Check> Visitor<'de> for CheckVisitor<C> {
     }
 }
 
-/// `15s`, `500ms`, `1m 30s`.
+/// `15s`, `1m 30s`.
 pub(super) struct Period;
 
 impl Check for Period {
@@ -158,7 +158,7 @@ pub(super) struct Workers;
 
 impl Check for Workers {
     type Value = usize;
-    const EXPECTED: &'static str = "a whole number of threads, from 1 to 4";
+    const EXPECTED: &'static str = "a whole number of threads, from 1 to 3";
 
     fn number(number: i64) -> Option<Result<usize, String>> {
         let workers = usize::try_from(number).ok().filter(|count| (1..=defaults::MOST_WORKERS).contains(count));
@@ -197,6 +197,9 @@ impl Check for Listen {
     fn list(texts: Vec<String>) -> Option<Result<Vec<SocketAddr>, String>> {
         let addresses: Result<Vec<_>, _> = texts.iter().map(|text| parse_listen(text)).collect();
         Some(addresses.and_then(|addresses| {
+            if let Some(twice) = addresses.iter().enumerate().find(|(at, it)| addresses[..*at].contains(it)) {
+                return Err(format!("{} is listed twice; expected each address once", twice.1));
+            }
             if addresses.is_empty() {
                 Err(format!("no address at all; expected {}", Self::EXPECTED))
             } else {

@@ -233,6 +233,7 @@ mod tests {
                 "[http]\nlisten = ['localhost']",
                 "f.toml:2:10: \"localhost\" is no address to listen on; expected IP:PORT",
             ),
+            ("[http]\nlisten = ['[::1]:1', '[::1]:1']", "f.toml:2:10: [::1]:1 is listed twice"),
             ("[http]\nlisten = []", "f.toml:2:10: no address at all"),
             ("[libvirt]\nuri = 'system'", "f.toml:2:7: \"system\" is no libvirt URI"),
             ("[log]\nlevel = 'loud'", "f.toml:2:9: unknown log level \"loud\"; expected one of error, "),

@@ -104,7 +104,9 @@ pub(super) fn accepts_gzip(accept_encoding: Option<&HeaderValue>) -> bool {
     let quality = |coding: &str| {
         text.split(',').find_map(|item| {
             let (name, parameters) = item.split_once(';').unwrap_or((item, ""));
-            let weight = parameters.trim().strip_prefix("q=").map_or(Ok(1.0), |weight| weight.trim().parse::<f32>());
+            let weight =
+                parameters.trim().strip_prefix(['q', 'Q']).and_then(|rest| rest.trim_start().strip_prefix('='));
+            let weight = weight.map_or(Ok(1.0), |weight| weight.trim().parse::<f32>());
             name.trim().eq_ignore_ascii_case(coding).then_some(weight.unwrap_or(0.0))
         })
     };
@@ -122,6 +124,7 @@ mod tests {
             (Some("gzip"), true),
             (Some("deflate, GZIP;q=0.5"), true),
             (Some("gzip;q=0"), false),
+            (Some("gzip; Q = 0"), false),
             (Some("gzip; q=0.0, *"), false),
             (Some("*"), true),
             (Some("identity"), false),

@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -12,15 +13,19 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 
 use super::router::App;
 
 /// Connections served at once; more wait in the listen queue. A scraper, a few engines and people need a dozen.
 const CONNECTIONS: usize = 512;
-/// A client that takes longer to send a request's head is not one.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may wait for its next request. Longer than Prometheus' default interval of a minute, so that a
+/// scraper keeps its connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+/// How long a client may leave what it was sent unread. Without it, clients that never read would keep their places, and
+/// the renderings that they were to get, for ever.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long answers under way may take at the end. SIGTERM promises two seconds for everything.
 const FAREWELL: Duration = Duration::from_millis(1000);
 /// Accepting can fail for a while, such as for want of file descriptors.
@@ -37,7 +42,7 @@ pub struct BindError {
 fn explain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::AddrInUse => {
-            "another program has this port (ss -ltnp shows which); choose another with --listen".to_owned()
+            "another program, or another of our addresses, has this port (ss -ltnp shows which); choose another with --listen".to_owned()
         }
         io::ErrorKind::AddrNotAvailable => "this host does not have that address".to_owned(),
         io::ErrorKind::PermissionDenied => "not permitted; ports below 1024 need CAP_NET_BIND_SERVICE".to_owned(),
@@ -48,7 +53,7 @@ fn explain(error: &io::Error) -> String {
 /// Sockets that listen, with nobody serving them yet.
 pub struct Listeners {
     asked: Vec<SocketAddr>,
-    sockets: Vec<TcpListener>,
+    sockets: Vec<std::net::TcpListener>,
 }
 
 impl Listeners {
@@ -56,18 +61,14 @@ impl Listeners {
     ///
     /// # Errors
     /// [`BindError`], which names the address.
-    pub async fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
-        let mut sockets = Vec::new();
-        for address in addresses {
-            sockets.push(TcpListener::bind(address).await.map_err(|error| BindError { address: *address, error })?);
-        }
-        Ok(Self { asked: addresses.to_vec(), sockets })
-    }
-
-    /// None at all.
-    #[must_use]
-    pub fn none() -> Self {
-        Self { asked: Vec::new(), sockets: Vec::new() }
+    pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
+        let bind = |address: &SocketAddr| {
+            let socket = std::net::TcpListener::bind(address)?;
+            socket.set_nonblocking(true)?;
+            Ok(socket)
+        };
+        let named = |address| bind(address).map_err(|error| BindError { address: *address, error });
+        Ok(Self { asked: addresses.to_vec(), sockets: addresses.iter().map(named).collect::<Result<_, _>>()? })
     }
 
     /// The addresses, with the port that port 0 became.
@@ -77,24 +78,41 @@ impl Listeners {
     }
 }
 
-/// A running server.
+/// A running server. It has a thread of its own, so that no number of clients can keep the daemon from hearing a signal.
 pub struct Server {
     asked: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
-    tasks: JoinSet<()>,
+    ended: oneshot::Receiver<()>,
 }
 
 impl Server {
     /// Serves the listeners until [`stop`](Self::stop).
-    #[must_use]
-    pub fn start(listeners: Listeners, app: &Arc<App>) -> Self {
+    ///
+    /// # Errors
+    /// If the thread or its event loop cannot be made.
+    pub fn start(listeners: Listeners, app: &Arc<App>) -> io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
-        let mut tasks = JoinSet::new();
-        for socket in listeners.sockets {
-            tasks.spawn(accept(socket, Arc::clone(app), Arc::clone(&places), stopped.clone()));
-        }
-        Self { asked: listeners.asked, stop, tasks }
+        let (end, ended) = oneshot::channel();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let Listeners { asked, sockets } = listeners;
+        let sockets: Vec<TcpListener> = {
+            let _inside = runtime.enter();
+            sockets.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?
+        };
+        let app = Arc::clone(app);
+        thread::Builder::new().name("http".to_owned()).spawn(move || {
+            let places = Arc::new(Semaphore::new(CONNECTIONS));
+            runtime.block_on(async {
+                let mut tasks = JoinSet::new();
+                for socket in sockets {
+                    tasks.spawn(accept(socket, Arc::clone(&app), Arc::clone(&places), stopped.clone()));
+                }
+                tasks.join_all().await;
+            });
+            // Nobody may wait any more.
+            let _ = end.send(());
+        })?;
+        Ok(Self { asked, stop, ended })
     }
 
     /// The addresses as they were asked for.
@@ -106,16 +124,22 @@ impl Server {
     /// Closes the listeners at once, and lets answers under way end within a second.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
-        self.tasks.join_all().await;
+        if tokio::time::timeout(FAREWELL + Duration::from_millis(300), self.ended).await.is_err() {
+            tracing::warn!("the HTTP server is too busy to end in time");
+        }
     }
 }
 
 async fn accept(socket: TcpListener, app: Arc<App>, places: Arc<Semaphore>, mut stopped: watch::Receiver<bool>) {
     let graceful = GracefulShutdown::new();
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
-        let accepted = tokio::select! {
-            accepted = socket.accept() => accepted,
+        let next = async {
+            // The semaphore is never closed; without a place the connection waits in the listen queue.
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, socket.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            next = next => next,
             _ = stopped.wait_for(|stop| *stop) => break,
         };
         let stream = match accepted {
@@ -128,6 +152,10 @@ async fn accept(socket: TcpListener, app: Arc<App>, places: Arc<Semaphore>, mut 
         };
         // Small answers must not wait for the client's acknowledgement.
         let _ = stream.set_nodelay(true);
+        let unread = u32::try_from(UNREAD_TIMEOUT.as_millis()).unwrap_or(u32::MAX);
+        if let Err(error) = rustix::net::sockopt::set_tcp_user_timeout(&stream, unread) {
+            tracing::debug!(%error, "cannot limit how long answers stay unread");
+        }
         let app = Arc::clone(&app);
         let service = service_fn(move |request| {
             let app = Arc::clone(&app);

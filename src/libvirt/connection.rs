@@ -1,6 +1,6 @@
 //! One read-only connection to libvirt, as a source.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Once};
 
 use virt::connect::Connect;
@@ -43,6 +43,7 @@ impl SourceFactory for LibvirtFactory {
             connection: Connection::new(connect),
             decoder: self.decoder.clone(),
             versions: None,
+            not_understood: HashSet::new(),
         }))
     }
 }
@@ -53,6 +54,8 @@ struct LibvirtSource {
     connection: Connection,
     decoder: Decoder,
     versions: Option<HostVersions>,
+    /// Domains whose XML was complained about; once is enough.
+    not_understood: HashSet<DomainId>,
 }
 
 impl Source for LibvirtSource {
@@ -92,7 +95,10 @@ impl Source for LibvirtSource {
             }
             if request.wants(id, run) {
                 match describe(&handle) {
-                    Ok(description) => listed.description = Some(Arc::new(description)),
+                    Ok(description) => {
+                        self.not_understood.remove(&id);
+                        listed.description = Some(Arc::new(description));
+                    }
                     Err(Undescribed::Call(error)) if no_domain(&error) => continue,
                     Err(Undescribed::Call(error)) => {
                         reply.failed_descriptions += 1;
@@ -100,7 +106,9 @@ impl Source for LibvirtSource {
                     }
                     Err(Undescribed::Xml(error)) => {
                         reply.failed_descriptions += 1;
-                        tracing::warn!(domain = %listed.name, %error, "cannot understand the domain's XML");
+                        if self.not_understood.insert(id) {
+                            tracing::warn!(domain = %listed.name, %error, "cannot understand the domain's XML");
+                        }
                     }
                 }
             }
@@ -174,8 +182,9 @@ impl LibvirtSource {
     fn error(&self, call: &'static str, error: &Error) -> SourceError {
         let message = error.message().to_owned();
         // What a socket that broke during the call is reported as.
-        let system_error = error.code().to_raw() == sys::VIR_ERR_SYSTEM_ERROR;
-        if system_error || !self.connection.get().is_alive().unwrap_or(false) {
+        let broken_socket =
+            error.code().to_raw() == sys::VIR_ERR_SYSTEM_ERROR && error.domain().to_raw() == sys::VIR_FROM_RPC;
+        if broken_socket || !self.connection.get().is_alive().unwrap_or(false) {
             SourceError::Disconnected { call, message }
         } else {
             SourceError::Call { call, message }

@@ -1,6 +1,7 @@
 //! Turns what is due into jobs, and answers into samples.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -41,16 +42,18 @@ pub fn start(
     clock: Arc<dyn Clock>,
 ) -> std::io::Result<Engine> {
     let (sender, finished) = unbounded();
+    let epoch = Arc::new(AtomicU64::new(0));
     let workshop = |name| Workshop {
         name,
         factory: Arc::clone(factory),
         clock: Arc::clone(&clock),
         store: Arc::clone(&store),
         finished: sender.clone(),
+        epoch: Arc::clone(&epoch),
     };
     let bulk = Pool::start(settings.workers, &workshop(BulkLane::LABEL))?;
     let inventory = Pool::start(1, &workshop(InventoryLane::LABEL))?;
-    let mut core = Core::new(settings, store, clock, Box::new(bulk), Box::new(inventory));
+    let mut core = Core::new(settings, store, clock, (Box::new(bulk), Box::new(inventory)), epoch);
     let (stop, stopped) = bounded(0);
     let scheduler = thread::Builder::new().name("scheduler".to_owned());
     let scheduler = scheduler.spawn(move || core.run(&finished, &stopped))?;
@@ -65,6 +68,9 @@ pub(super) struct Core {
     bulk_pool: Box<dyn Dispatch>,
     inventory: InventoryLane,
     inventory_pool: Box<dyn Dispatch>,
+    epoch: Arc<AtomicU64>,
+    /// Has a connection been tried? Before that, nothing is skipped for want of one.
+    tried: bool,
     up: bool,
     was_up: bool,
     bulk_lost: bool,
@@ -77,13 +83,14 @@ impl Core {
         settings: &Sampling,
         store: Arc<Store>,
         clock: Arc<dyn Clock>,
-        bulk_pool: Box<dyn Dispatch>,
-        inventory_pool: Box<dyn Dispatch>,
+        (bulk_pool, inventory_pool): (Box<dyn Dispatch>, Box<dyn Dispatch>),
+        epoch: Arc<AtomicU64>,
     ) -> Self {
         let mut stale_after = StaleAfter::default();
         for (group, period) in &settings.groups {
             stale_after.set(*group, settings.stale_after(*period));
         }
+        stale_after.set_list(settings.stale_after(settings.inventory));
         store.configure(stale_after);
         let now = clock.now();
         Self {
@@ -93,6 +100,8 @@ impl Core {
             store,
             bulk_pool,
             inventory_pool,
+            epoch,
+            tried: false,
             up: false,
             was_up: false,
             bulk_lost: false,
@@ -134,8 +143,9 @@ impl Core {
         }
         let turn = self.bulk.turn(now);
         if !self.up {
-            let due = turn.ask.union(turn.busy).iter().count();
-            self.skip(BulkLane::LABEL, "disconnected", due);
+            if self.tried {
+                self.skip(BulkLane::LABEL, "disconnected", turn.ask.union(turn.busy).iter().count());
+            }
             return;
         }
         self.skip(BulkLane::LABEL, "busy", turn.busy.iter().count());
@@ -165,6 +175,10 @@ impl Core {
         metrics.lane_runs.with_label_values(&[lane, result]).inc();
         let took = ended.saturating_duration_since(started.at);
         metrics.lane_duration.with_label_values(&[lane]).observe(took.as_secs_f64());
+        if answer.error().is_some_and(|error| matches!(error, SourceError::Disconnected { .. })) {
+            // libvirtd went away, most likely, and every other connection with it.
+            self.epoch.fetch_add(1, Ordering::Release);
+        }
         match answer {
             Answer::Bulk(request, reply) => self.bulk_ended(started, &request, reply),
             Answer::Inventory(reply) => self.inventory_ended(started, reply),
@@ -177,6 +191,7 @@ impl Core {
             Ok(reply) => {
                 if self.bulk_complaint.settle() {
                     tracing::info!("bulk stats come again");
+                    self.store.set_bulk_problem(None);
                 }
                 self.bulk.succeeded();
                 let changes = self.store.apply_bulk(started, request, reply);
@@ -188,8 +203,9 @@ impl Core {
                 if self.bulk_complaint.is_news(&error.to_string(), self.clock.now()) {
                     tracing::warn!(%error, "no bulk stats");
                 }
+                self.store.set_bulk_problem(Some(&error.to_string()));
                 if error.is_disconnect() {
-                    self.bulk_lost = self.bulk.lost();
+                    self.bulk_lost |= self.bulk.lost();
                     self.inventory.request([]);
                 }
             }
@@ -198,6 +214,7 @@ impl Core {
 
     fn inventory_ended(&mut self, started: Stamp, reply: Result<InventoryReply, SourceError>) {
         let now = self.clock.now();
+        self.tried = true;
         match reply {
             Ok(reply) => {
                 let domains = reply.domains.len();

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -54,7 +55,12 @@ pub(super) struct Workshop {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) store: Arc<Store>,
     pub(super) finished: Sender<Finished>,
+    /// Raised when a connection was lost: a source that was opened before is not trusted any more.
+    pub(super) epoch: Arc<AtomicU64>,
 }
+
+/// A source, and the epoch that it was opened in.
+type Held = Option<(u64, Box<dyn Source>)>;
 
 impl Pool {
     pub(super) fn start(threads: usize, workshop: &Workshop) -> std::io::Result<Self> {
@@ -78,7 +84,7 @@ impl Workshop {
     fn work(&self, jobs: &Receiver<Job>) {
         let gauge = |state| self.store.metrics.workers.with_label_values(&[self.name, state]);
         let (idle, busy) = (gauge("idle"), gauge("busy"));
-        let mut source = None;
+        let mut source: Held = None;
         idle.inc();
         for job in jobs {
             idle.dec();
@@ -93,10 +99,12 @@ impl Workshop {
         idle.dec();
     }
 
-    fn perform(&self, source: &mut Option<Box<dyn Source>>, job: Job) -> Finished {
-        let open = |source: &mut Option<Box<dyn Source>>| -> Result<(), SourceError> {
-            if source.is_none() {
-                *source = Some(self.factory.open()?);
+    fn perform(&self, source: &mut Held, job: Job) -> Finished {
+        let open = |source: &mut Held| -> Result<(), SourceError> {
+            let epoch = self.epoch.load(Ordering::Acquire);
+            if source.as_ref().is_none_or(|(opened, _)| *opened < epoch) {
+                *source = None;
+                *source = Some((epoch, self.factory.open()?));
             }
             Ok(())
         };
@@ -128,12 +136,9 @@ impl Answer {
     }
 }
 
-fn with<T>(
-    source: &mut Option<Box<dyn Source>>,
-    call: impl FnOnce(&mut dyn Source) -> Result<T, SourceError>,
-) -> Result<T, SourceError> {
+fn with<T>(source: &mut Held, call: impl FnOnce(&mut dyn Source) -> Result<T, SourceError>) -> Result<T, SourceError> {
     match source {
-        Some(source) => call(source.as_mut()),
+        Some((_, source)) => call(source.as_mut()),
         None => Err(SourceError::Call { call: "open", message: "no connection".to_owned() }),
     }
 }

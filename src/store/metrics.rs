@@ -1,5 +1,7 @@
 //! The sampler's own metrics (`virtstatd_*`, `process_*`), in one registry of the `prometheus` crate.
 
+use std::time::Duration;
+
 use prometheus::{
     Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
 };
@@ -28,7 +30,7 @@ pub struct SelfMetrics {
     pub series_dropped: IntCounterVec,
     pub http_requests: IntCounterVec,
     pub http_duration: Histogram,
-    pub snapshot_age: Gauge,
+    snapshot_age: Gauge,
     pub descriptions_failed: IntCounter,
     decode_problems: IntCounterVec,
 }
@@ -87,13 +89,11 @@ impl SelfMetrics {
                 );
                 registered(&registry, Histogram::with_opts(options.buckets(HTTP_SECONDS.to_vec())))
             },
-            snapshot_age: registered(
-                &registry,
-                Gauge::new(
-                    "virtstatd_snapshot_age_seconds",
-                    "Time since the newest answer in the snapshot was asked for; NaN before the first.",
-                ),
-            ),
+            snapshot_age: Gauge::new(
+                "virtstatd_snapshot_age_seconds",
+                "Time since the newest answer in the snapshot was asked for; absent before the first.",
+            )
+            .expect("a constant, and valid"),
             descriptions_failed: registered(
                 &registry,
                 IntCounter::new(
@@ -136,7 +136,13 @@ impl SelfMetrics {
         for kind in ["unknown", "wrong_type", "bad_index"] {
             self.decode_problems.with_label_values(&[kind]);
         }
-        self.snapshot_age.set(f64::NAN);
+    }
+
+    /// Says how old the snapshot is. Before that, the age is absent.
+    pub fn set_snapshot_age(&self, age: Duration) {
+        self.snapshot_age.set(age.as_secs_f64());
+        // It stays registered from the first time on; the registry refuses it after that, as it should.
+        let _ = self.registry.register(Box::new(self.snapshot_age.clone()));
     }
 
     pub(super) fn count_decoding(&self, counts: DecodeCounts) {

@@ -3,9 +3,11 @@
 //! The sampler writes, exporters read snapshots, and neither waits for the other. Also home of the sampler's own
 //! metrics. Uses `model` and `clock` only.
 
+mod known;
 mod metrics;
 mod process;
 mod snapshot;
+mod state;
 #[allow(clippy::module_inception)]
 mod store;
 mod window;
@@ -15,5 +17,6 @@ mod tests;
 
 pub use metrics::SelfMetrics;
 pub use snapshot::{Domain, Link, Snapshot, StaleAfter};
-pub use store::{Changes, Store};
+pub use state::Changes;
+pub use store::Store;
 pub use window::{Sampled, Window, Windows};

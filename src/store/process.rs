@@ -22,11 +22,14 @@ pub(super) struct ProcessCollector {
     gauges: Vec<Figure<Gauge>>,
     /// Two scrapes at once must not both add the CPU time since the last one.
     collecting: Mutex<()>,
+    /// Read once: it stays, and /proc/stat is long.
+    start_seconds: Option<f64>,
 }
 
-/// /proc/self/status, as text.
+/// What the figures are read from.
 struct Proc {
     status: String,
+    start_seconds: Option<f64>,
 }
 
 impl Proc {
@@ -67,9 +70,10 @@ impl ProcessCollector {
                 gauge("process_threads", "Threads.", |proc| proc.status_number("Threads")),
                 gauge("process_open_fds", "Open file descriptors.", |_| open_fds()),
                 gauge("process_max_fds", "Limit of open file descriptors.", |_| max_fds()),
-                gauge("process_start_time_seconds", "Start of the process, Unix time.", |_| start_seconds()),
+                gauge("process_start_time_seconds", "Start of the process, Unix time.", |proc| proc.start_seconds),
             ],
             collecting: Mutex::new(()),
+            start_seconds: start_seconds(),
         }
     }
 }
@@ -81,7 +85,8 @@ impl Collector for ProcessCollector {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let proc = Proc { status: fs::read_to_string("/proc/self/status").unwrap_or_default() };
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let proc = Proc { status, start_seconds: self.start_seconds };
         let mut families = Vec::new();
         let _guard = self.collecting.lock();
         for Figure { metric, read } in &self.counters {

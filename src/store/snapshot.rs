@@ -54,18 +54,26 @@ pub struct Link {
 
 /// How old a group's sample may be and still be exported as current; `None` for groups that are not sampled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct StaleAfter([Option<Duration>; Group::ALL.len()]);
+pub struct StaleAfter {
+    groups: [Option<Duration>; Group::ALL.len()],
+    list: Option<Duration>,
+}
 
 impl StaleAfter {
     /// Sets the limit of a group.
     pub fn set(&mut self, group: Group, limit: Duration) {
-        self.0[group as usize] = Some(limit);
+        self.groups[group as usize] = Some(limit);
     }
 
     /// The limit of a group.
     #[must_use]
     pub fn get(&self, group: Group) -> Option<Duration> {
-        self.0[group as usize]
+        self.groups[group as usize]
+    }
+
+    /// Sets the limit of the list of domains.
+    pub fn set_list(&mut self, limit: Duration) {
+        self.list = Some(limit);
     }
 
     /// The groups that are sampled.
@@ -95,8 +103,12 @@ pub struct Snapshot {
     pub sequence: u64,
     /// When the newest answer in it was asked for; `None` before the first.
     pub sampled: Option<Stamp>,
+    /// When the newest list of all domains was asked for.
+    pub listed: Option<Stamp>,
     /// The connection.
     pub link: Link,
+    /// What is wrong at present, in words: the connection, else the bulk calls.
+    pub problem: Option<Arc<str>>,
     /// Why this is not yet a complete picture; `None` once every running domain was asked for every group.
     pub incomplete: Option<Arc<str>>,
     /// When a group is stale.
@@ -122,6 +134,16 @@ impl Snapshot {
         (now.saturating_duration_since(newest.started.at) <= limit).then_some(&newest.figures)
     }
 
+    /// Is the list of domains, running or not, new enough to be exported as current?
+    #[must_use]
+    pub fn list_is_fresh(&self, now: Instant) -> bool {
+        self.list_stale_at().is_some_and(|moment| now <= moment)
+    }
+
+    fn list_stale_at(&self) -> Option<Instant> {
+        Some(self.listed?.at + self.stale_after.list?)
+    }
+
     /// The next moment at which a sample that is fresh now turns stale.
     #[must_use]
     pub fn next_staleness(&self, now: Instant) -> Option<Instant> {
@@ -131,6 +153,6 @@ impl Snapshot {
                 Some(domain.windows.started(group)?.at + limit)
             })
         });
-        moments.filter(|moment| *moment >= now).min()
+        moments.chain(self.list_stale_at()).filter(|moment| *moment >= now).min()
     }
 }

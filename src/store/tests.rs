@@ -66,6 +66,7 @@ impl Bench {
         for group in Group::ALL {
             stale_after.set(group, Duration::from_secs(30));
         }
+        stale_after.set_list(Duration::from_secs(150));
         store.configure(stale_after);
         Self { clock, store }
     }
@@ -245,6 +246,18 @@ fn complete_means_listed_and_asked_for_every_group() {
 }
 
 #[test]
+fn a_problem_of_bulk_calls_is_said_until_it_is_over() {
+    let bench = Bench::new();
+    bench.inventory(bench.tick(), vec![]);
+    bench.store.set_bulk_problem(Some("refused"));
+    let snapshot = bench.store.snapshot();
+    assert_eq!(snapshot.problem.as_deref(), Some("refused"));
+    assert!(snapshot.incomplete.as_deref().is_some_and(|reason| reason.ends_with("; refused")));
+    bench.store.set_bulk_problem(None);
+    assert_eq!(bench.store.snapshot().problem, None);
+}
+
+#[test]
 fn stale_samples_are_not_fresh_and_the_moment_is_known() {
     let bench = Bench::new();
     let started = bench.tick();
@@ -278,4 +291,82 @@ fn known_descriptions_are_those_of_the_run_they_were_read_in() {
     assert!(!request.wants(id(1), Some(RunId(1))));
     bench.bulk(bench.tick(), vec![record(1, 2, 1)]);
     assert!(bench.store.known_descriptions().wants(id(1), Some(RunId(2))), "restarted since");
+}
+
+#[test]
+fn a_call_that_took_longer_than_the_memory_of_the_gone_brings_nobody_back() {
+    let bench = Bench::new();
+    bench.bulk(bench.tick(), vec![record(1, 1, 10)]);
+    let early = bench.tick();
+    bench.bulk(bench.tick(), vec![]);
+    bench.clock.advance(Duration::from_secs(700));
+    bench.inventory(bench.tick(), vec![]);
+    bench.bulk(early, vec![record(1, 1, 15)]);
+    bench.inventory(early, vec![described(1, Some(1), &[], &[])]);
+    assert!(bench.names().is_empty());
+}
+
+#[test]
+fn a_late_record_says_nothing_of_name_and_devices() {
+    let bench = Bench::new();
+    bench.inventory(bench.tick(), vec![described(1, Some(1), &["vda"], &[])]);
+    let early = bench.tick();
+    let renamed = DomainRecord { name: "renamed".into(), ..with_devices(record(1, 1, 2), &["vda"], &[]) };
+    bench.bulk(bench.tick(), vec![renamed]);
+    let changes = bench.bulk(early, vec![with_devices(record(1, 1, 1), &["vda", "vdb"], &[])]);
+    assert_eq!(changes, Changes::default());
+    assert_eq!(bench.names(), ["renamed"]);
+}
+
+#[test]
+fn the_newest_answer_stays_the_newest() {
+    let bench = Bench::new();
+    let (early, late) = (bench.tick(), bench.tick());
+    bench.bulk(late, vec![]);
+    bench.bulk(early, vec![]);
+    assert_eq!(bench.store.snapshot().sampled, Some(late));
+}
+
+#[test]
+fn a_run_with_the_id_of_the_one_before_is_told_by_its_cpu_time() {
+    let bench = Bench::new();
+    bench.bulk(bench.tick(), vec![record(1, 1, 1000)]);
+    assert!(bench.bulk(bench.tick(), vec![record(1, 1, 3)]).domains);
+    let snapshot = bench.store.snapshot();
+    assert!(snapshot.domains[0].windows.cpu.previous().is_none(), "no rate across a restart");
+}
+
+#[test]
+fn a_group_that_is_not_sampled_any_more_is_forgotten() {
+    let bench = Bench::new();
+    bench.bulk(bench.tick(), vec![record(1, 1, 10)]);
+    let mut only_state = StaleAfter::default();
+    only_state.set(Group::State, Duration::from_secs(30));
+    bench.store.configure(only_state);
+    let snapshot = bench.store.snapshot();
+    let windows = &snapshot.domains[0].windows;
+    assert!(windows.cpu.newest().is_none() && windows.state.newest().is_some());
+}
+
+#[test]
+fn another_host_begins_with_nothing() {
+    let bench = Bench::new();
+    let news = bench.store.subscribe();
+    bench.inventory(bench.tick(), vec![described(1, None, &[], &[])]);
+    bench.store.forget();
+    assert!(bench.names().is_empty() && bench.store.snapshot().incomplete.is_some());
+    assert!(news.try_recv().is_ok());
+    bench.bulk(bench.tick(), vec![record(2, 1, 1)]);
+    assert!(news.try_recv().is_ok(), "listeners stay");
+}
+
+#[test]
+fn the_list_turns_stale_too() {
+    let bench = Bench::new();
+    let started = bench.tick();
+    bench.inventory(started, vec![described(1, None, &[], &[])]);
+    let snapshot = bench.store.snapshot();
+    let limit = started.at + Duration::from_secs(150);
+    assert_eq!(snapshot.next_staleness(started.at), Some(limit));
+    assert!(snapshot.list_is_fresh(limit) && !snapshot.list_is_fresh(limit + Duration::from_millis(1)));
 }

@@ -93,6 +93,18 @@ impl Windows {
         }
     }
 
+    /// Forgets the samples of a group.
+    pub(super) fn clear(&mut self, group: Group) {
+        match group {
+            Group::State => self.state = Window::default(),
+            Group::Cpu => self.cpu = Window::default(),
+            Group::Vcpu => self.vcpu = Window::default(),
+            Group::Interface => self.interface = Window::default(),
+            Group::Block => self.block = Window::default(),
+            Group::Balloon => self.balloon = Window::default(),
+        }
+    }
+
     /// Takes what was obtained, and returns how many groups came too late to be taken.
     ///
     /// A balloon sample that NOWAIT cut short is no news where a whole one is known: it never takes its place.

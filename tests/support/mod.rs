@@ -4,6 +4,7 @@
 pub(crate) mod daemon;
 pub(crate) mod exposition;
 pub(crate) mod lab;
+pub(crate) mod proxy;
 
 use std::time::{Duration, Instant};
 

@@ -15,6 +15,8 @@ pub struct Status<'a> {
     ready: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     not_ready_reason: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<&'a str>,
     libvirt: LibvirtStatus<'a>,
     sequence: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,6 +71,7 @@ pub fn status(snapshot: &Snapshot, now: Instant) -> Status<'_> {
         version: env!("CARGO_PKG_VERSION"),
         ready: snapshot.incomplete.is_none(),
         not_ready_reason: snapshot.incomplete.as_deref(),
+        problem: snapshot.problem.as_deref(),
         libvirt: LibvirtStatus {
             up: snapshot.link.up,
             problem: snapshot.link.problem.as_deref(),

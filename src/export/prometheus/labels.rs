@@ -11,7 +11,7 @@ use crate::model::{BlockSample, DomainDescription, DomainId, InterfaceSample, Ni
 use crate::store::Domain;
 
 /// What makes a domain's label blocks; where it is unchanged, the blocks are good still.
-#[derive(Debug, PartialEq)]
+#[derive(Debug)]
 struct Basis {
     name: Arc<str>,
     description: Option<usize>,
@@ -103,7 +103,7 @@ impl Basis {
         }
     }
 
-    /// The same comparison as `==` on a new basis, without building one.
+    /// Would a new basis be the same?
     fn holds(
         &self,
         domain: &Domain,

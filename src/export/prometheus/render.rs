@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::gzip::{Deflate, Head};
 use super::labels::{DomainLabels, LabelCache, push};
-use super::table::{AGE_HELP, AGE_NAME, Family, Read, View, families};
+use super::table::{AGE_HELP, AGE_NAME, Family, HostView, Read, View, families};
 use super::value::Value;
 use crate::model::Group;
 use crate::store::{Snapshot, Store};
@@ -37,8 +37,9 @@ impl Rendering {
     pub fn per_scrape(&self, store: &Store) -> Vec<u8> {
         let now = store.now();
         let age = |sampled: Instant| now.saturating_duration_since(sampled);
-        let snapshot_age = self.snapshot.sampled.map_or(f64::NAN, |sampled| age(sampled.at).as_secs_f64());
-        store.metrics.snapshot_age.set(snapshot_age);
+        if let Some(sampled) = self.snapshot.sampled {
+            store.metrics.set_snapshot_age(age(sampled.at));
+        }
         let mut out = Vec::with_capacity(16 * 1024 + self.labels.len() * 1024);
         self.ages(now, &mut out);
         out.extend_from_slice(store.metrics.render().as_bytes());
@@ -97,8 +98,9 @@ impl Renderer {
         store.metrics.series_dropped.with_label_values(&["duplicate"]).inc_by(duplicates);
 
         let mut text = Chunks { full: Vec::new(), open: self.buffer(), spare: &mut self.spare };
+        let host = HostView { snapshot: &snapshot, views: &views, list_is_fresh: snapshot.list_is_fresh(now) };
         for family in families() {
-            family.write(&snapshot, &views, &labels, &mut text);
+            family.write(&host, &labels, &mut text);
         }
         let plain = text.finish();
         drop(views);
@@ -114,7 +116,7 @@ impl Renderer {
     }
 
     /// Takes back the buffers of a rendering that nobody reads any more.
-    pub(super) fn recycle(&mut self, rendering: Rendering) {
+    pub fn recycle(&mut self, rendering: Rendering) {
         self.spare.extend(rendering.plain.into_iter().filter_map(Arc::into_inner));
         if let Some(head) = rendering.gzip.and_then(Arc::into_inner) {
             self.spare_gzip = head.bytes;
@@ -142,7 +144,8 @@ fn cleared(buffer: Option<Vec<u8>>) -> Vec<u8> {
 fn view<'a>(snapshot: &'a Snapshot, domain: &'a crate::store::Domain, now: Instant) -> View<'a> {
     let windows = &domain.windows;
     let state = snapshot.fresh(&windows.state, Group::State, now);
-    let state = if domain.run.is_some() { state } else { domain.resting.as_ref().map(|sampled| &sampled.figures) };
+    let resting = || domain.resting.as_ref().filter(|_| snapshot.list_is_fresh(now)).map(|sampled| &sampled.figures);
+    let state = if domain.run.is_some() { state } else { resting() };
     View {
         domain,
         cpu: snapshot.fresh(&windows.cpu, Group::Cpu, now),
@@ -186,27 +189,21 @@ fn header(name: &str, help: &str, kind: &str, out: &mut Vec<u8>) {
 }
 
 impl Family {
-    fn write(&self, snapshot: &Snapshot, views: &[View<'_>], labels: &[Arc<DomainLabels>], text: &mut Chunks<'_>) {
+    fn write(&self, host: &HostView<'_>, labels: &[Arc<DomainLabels>], text: &mut Chunks<'_>) {
         let begin = text.out().len();
         header(self.name, self.help, self.kind.name(), &mut text.open);
         let (chunks, bytes) = (text.full.len(), text.open.len());
-        self.write_series(snapshot, views, labels, text);
+        self.write_series(host, labels, text);
         // A family without series is not announced.
         if (text.full.len(), text.open.len()) == (chunks, bytes) {
             text.open.truncate(begin);
         }
     }
 
-    fn write_series(
-        &self,
-        snapshot: &Snapshot,
-        views: &[View<'_>],
-        labels: &[Arc<DomainLabels>],
-        text: &mut Chunks<'_>,
-    ) {
-        let domains = || views.iter().zip(labels);
+    fn write_series(&self, host: &HostView<'_>, labels: &[Arc<DomainLabels>], text: &mut Chunks<'_>) {
+        let domains = || host.views.iter().zip(labels);
         match self.read {
-            Read::Host(emit) => emit(snapshot, &mut |labels, value| {
+            Read::Host(emit) => emit(host, &mut |labels, value| {
                 let mut block = String::new();
                 for (name, value) in labels {
                     push(&mut block, name, value);

@@ -2,10 +2,9 @@
 
 use super::Kind::Gauge;
 use super::Read::Host;
-use super::{Emit, Family, row};
+use super::{Emit, Family, HostView, row};
 use crate::export::prometheus::value::Value;
 use crate::model::state_name;
-use crate::store::Snapshot;
 
 pub(super) static FAMILIES: &[Family] = &[
     row(
@@ -13,19 +12,23 @@ pub(super) static FAMILIES: &[Family] = &[
         ("libvirt_up", "1"),
         "Whether the connection to libvirt lives.",
         ("inventory", ""),
-        Host(|snapshot, emit| emit(&[], Value::Int(u64::from(snapshot.link.up)))),
+        Host(|host, emit| emit(&[], Value::Int(u64::from(host.snapshot.link.up)))),
     ),
     row(
         Gauge,
         ("libvirt_domains", "domains"),
         "Domains known, running or not.",
         ("inventory", ""),
-        Host(|snapshot, emit| emit(&[], Value::Int(snapshot.domains.len() as u64))),
+        Host(|host, emit| {
+            if host.list_is_fresh {
+                emit(&[], Value::Int(host.views.len() as u64));
+            }
+        }),
     ),
     row(
         Gauge,
         ("libvirt_domains_by_state", "domains"),
-        "Domains by state.",
+        "Domains by state; unknown where no fresh sample tells it.",
         ("state.state", "state"),
         Host(domains_by_state),
     ),
@@ -34,21 +37,23 @@ pub(super) static FAMILIES: &[Family] = &[
         ("libvirt_version_info", "1"),
         "Versions of libvirtd, hypervisor and libvirt library; always 1.",
         ("inventory", "daemon, hypervisor, library"),
-        Host(|snapshot, emit| {
-            if let Some(v) = &snapshot.link.versions {
+        Host(|host, emit| {
+            if let Some(v) = &host.snapshot.link.versions {
                 emit(&[("daemon", &v.daemon), ("hypervisor", &v.hypervisor), ("library", &v.library)], Value::Int(1));
             }
         }),
     ),
 ];
 
-fn domains_by_state(snapshot: &Snapshot, emit: Emit<'_>) {
+fn domains_by_state(host: &HostView<'_>, emit: Emit<'_>) {
+    if !host.list_is_fresh {
+        return;
+    }
     // Every state has its series, so that a sum over time has no holes.
     let mut counts = [0_u64; 9];
-    for domain in &snapshot.domains {
-        let state = domain.state().and_then(|sampled| sampled.figures.state);
-        let place = state.and_then(|state| usize::try_from(state).ok()).filter(|state| *state < 8).unwrap_or(8);
-        counts[place] += 1;
+    for view in host.views {
+        let state = view.state.and_then(|(state, _)| usize::try_from(state?).ok());
+        counts[state.filter(|state| *state < 8).unwrap_or(8)] += 1;
     }
     for (state, count) in (0_i64..).zip(counts) {
         emit(&[("state", state_name(state))], Value::Int(count));

@@ -52,13 +52,20 @@ pub(super) struct View<'a> {
     pub(super) state: Option<(Option<i64>, Option<i64>)>,
 }
 
+/// The host as a whole.
+pub(super) struct HostView<'a> {
+    pub(super) snapshot: &'a Snapshot,
+    pub(super) views: &'a [View<'a>],
+    pub(super) list_is_fresh: bool,
+}
+
 /// Receives the series of a host family: label block without braces, value.
 pub(super) type Emit<'e> = &'e mut dyn FnMut(&[(&str, &str)], Value);
 
 /// The accessor: what the family has a series for, and its value.
 pub(super) enum Read {
     /// One or a few for the host.
-    Host(fn(&Snapshot, Emit<'_>)),
+    Host(fn(&HostView<'_>, Emit<'_>)),
     /// One per domain.
     Domain(fn(&View<'_>) -> Option<Value>),
     /// One per vCPU.

@@ -1,0 +1,257 @@
+//! What our own side costs, step by step, on made-up guests: `cargo bench --bench pipeline`.
+//!
+//! A step's throughput says what one parameter, record, series or byte costs, so that hosts of other sizes can be reckoned
+//! from it. The guests are small ones (1 vCPU, 1 disk, 1 NIC) unless the name says otherwise.
+
+#[path = "support/client.rs"]
+mod client;
+#[path = "support/guests.rs"]
+mod guests;
+
+use std::cell::LazyCell;
+use std::hint::black_box;
+use std::net::SocketAddr;
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::Duration;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, SamplingMode, Throughput};
+use prometheus::TextEncoder;
+use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
+use virtstatd::export::api;
+use virtstatd::export::prometheus::{Renderer, Rendering, start};
+use virtstatd::http::{App, Listeners, Server};
+use virtstatd::libvirt::Decoder;
+use virtstatd::model::DecodeCounts;
+
+use client::Client;
+use guests::{Host, Parameters, Shape};
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .without_plots()
+        .sample_size(30)
+        .nresamples(20_000)
+        .warm_up_time(Duration::from_millis(500))
+        .measurement_time(Duration::from_secs(3))
+        .configure_from_args();
+    decode(&mut criterion);
+    publish(&mut criterion);
+    render(&mut criterion);
+    compress(&mut criterion);
+    scrape(&mut criterion);
+    json(&mut criterion);
+    criterion.final_summary();
+}
+
+/// One guest's parameters to figures. libvirt's part, reading them from the socket, is not in it.
+fn decode(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("decode");
+    for (name, shape) in [("small", Shape::SMALL), ("64_vcpus_16_disks_10_nics", Shape::LARGE)] {
+        let parameters = Parameters::new(shape, 7, 1);
+        let decoder = Decoder::default();
+        group.throughput(elements(parameters.len()));
+        group.bench_function(BenchmarkId::new(name, parameters.len()), |bencher| {
+            let mut counts = DecodeCounts::default();
+            bencher.iter(|| decoder.figures(black_box(&parameters).iter(), &mut counts));
+            assert_eq!(counts, DecodeCounts::default(), "the tables know every parameter");
+        });
+    }
+    group.finish();
+}
+
+/// A whole reply into the store, up to the snapshot that readers get.
+fn publish(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("publish");
+    for guests in [60, 1_000, 10_000] {
+        let host = LazyCell::new(|| Host::new(guests));
+        group.throughput(Throughput::Elements(guests.into()));
+        group.bench_function(BenchmarkId::from_parameter(guests), |bencher| {
+            bencher.iter_batched(
+                || (host.next_period(), host.reply.clone()),
+                |(started, reply)| host.store.apply_bulk(started, &host.request, reply),
+                BatchSize::PerIteration,
+            );
+        });
+    }
+    group.finish();
+}
+
+/// A snapshot to text, with labels known from the time before; beside it, what the `prometheus` crate's encoder takes for
+/// the same series. That encoder finds its families gathered and its buffer ready, so the comparison favours it; ours
+/// gets fresh buffers, since only the publisher can hand used ones back.
+fn render(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("render");
+    // The encoder's runs are long ones; the usual mode would make them longer and longer.
+    group.sampling_mode(SamplingMode::Flat);
+    for guests in [60, 1_000, 10_000] {
+        let host = LazyCell::new(|| Host::new(guests));
+        group.throughput(elements(series_of(guests)));
+        let mut renderer = Renderer::default();
+        group.bench_function(BenchmarkId::new("own", guests), |bencher| {
+            bencher.iter_batched(|| (), |()| rendering(&host, &mut renderer), BatchSize::PerIteration);
+        });
+        let families = LazyCell::new(|| families(&rendering(&host, &mut Renderer::default()).text()));
+        let mut buffer = String::new();
+        group.bench_function(BenchmarkId::new("prometheus_text_encoder", guests), |bencher| {
+            let count: usize = families.iter().map(|family| family.get_metric().len()).sum();
+            assert_eq!(count, series_of(guests), "both write the same series");
+            bencher.iter(|| {
+                buffer.clear();
+                TextEncoder::new().encode_utf8(&families, &mut buffer).expect("the families are valid");
+                buffer.len()
+            });
+        });
+    }
+    group.finish();
+}
+
+/// The text to gzip; the bytes are those that go in.
+fn compress(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("compress");
+    for guests in [60, 1_000] {
+        let host = Host::new(guests);
+        let mut renderer = Renderer::default();
+        let mut rendering = rendering(&host, &mut renderer);
+        group.throughput(Throughput::Bytes(rendering.text().len() as u64));
+        group.bench_function(BenchmarkId::from_parameter(guests), |bencher| {
+            bencher.iter(|| renderer.compress(&mut rendering));
+        });
+    }
+    group.finish();
+}
+
+/// What is left to do when a scraper asks: the part that differs from scrape to scrape, and a whole GET over loopback with
+/// a client that shares the CPUs.
+fn scrape(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("scrape");
+    for guests in [60, 1_000] {
+        let host = Host::new(guests);
+        let rendering = rendering(&host, &mut Renderer::default());
+        group.throughput(Throughput::Elements(guests.into()));
+        group.bench_function(BenchmarkId::new("own_part", guests), |bencher| {
+            bencher.iter(|| rendering.per_scrape(&host.store));
+        });
+    }
+    let host = Host::new(60);
+    let mut client = Client::connect(serve(&host)).expect("the server listens");
+    for (name, gzip, reconnect) in
+        [("get_plain", false, false), ("get_plain_new_connection", false, true), ("get_gzip", true, false)]
+    {
+        let answer = client.get("/metrics", gzip).expect("the server answers");
+        assert_eq!(answer.status, 200);
+        group.throughput(Throughput::Bytes(answer.body().expect("a whole answer").len() as u64));
+        group.bench_function(BenchmarkId::new(name, 60), |bencher| {
+            bencher.iter(|| {
+                if reconnect {
+                    client.reconnect().expect("the server listens");
+                }
+                client.get("/metrics", gzip).expect("the server answers").status
+            });
+        });
+    }
+    group.finish();
+}
+
+/// /api/v1/domains, from a snapshot to bytes.
+fn json(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("json");
+    for guests in [60, 1_000] {
+        let host = Host::new(guests);
+        let snapshot = host.store.snapshot();
+        group.throughput(Throughput::Elements(guests.into()));
+        group.bench_function(BenchmarkId::from_parameter(guests), |bencher| {
+            bencher.iter(|| serde_json::to_vec(&api::domains(&snapshot, host.store.now())).expect("plain data"));
+        });
+    }
+    group.finish();
+}
+
+fn elements(count: usize) -> Throughput {
+    Throughput::Elements(count as u64)
+}
+
+fn rendering(host: &Host, renderer: &mut Renderer) -> Rendering {
+    renderer.render(host.store.snapshot(), host.store.now(), &host.store)
+}
+
+/// How many series that many guests have, without rendering them: a filter must not pay for what it leaves out.
+fn series_of(guests: u32) -> usize {
+    let [one, two] = [1, 2].map(|guests| {
+        let text = rendering(&Host::new(guests), &mut Renderer::default()).text();
+        text.lines().filter(|line| !line.starts_with('#')).count()
+    });
+    one + (two - one) * (guests as usize - 1)
+}
+
+/// What the encoder wants, with the series of a text of ours. No label of the made-up guests needs escaping.
+fn families(text: &str) -> Vec<MetricFamily> {
+    let mut families: Vec<MetricFamily> = Vec::new();
+    let mut metrics = Vec::new();
+    let close = |families: &mut Vec<MetricFamily>, metrics: &mut Vec<Metric>| {
+        if let Some(family) = families.last_mut() {
+            family.set_metric(std::mem::take(metrics));
+        }
+    };
+    for line in text.lines() {
+        if let Some((name, help)) = line.strip_prefix("# HELP ").and_then(|line| line.split_once(' ')) {
+            close(&mut families, &mut metrics);
+            let mut family = MetricFamily::default();
+            family.set_name(name.to_owned());
+            family.set_help(help.to_owned());
+            families.push(family);
+        } else if line.starts_with('#') {
+            let kind = if line.ends_with(" counter") { MetricType::COUNTER } else { MetricType::GAUGE };
+            families.last_mut().expect("TYPE comes after HELP").set_field_type(kind);
+        } else {
+            let family = families.last().expect("series come after TYPE");
+            metrics.push(metric(line, family.get_field_type()));
+        }
+    }
+    close(&mut families, &mut metrics);
+    families
+}
+
+fn metric(line: &str, kind: MetricType) -> Metric {
+    let (series, value) = line.rsplit_once(' ').expect("a series has a value");
+    let value = value.parse().expect("values are numbers");
+    let block = series.split_once('{').map_or("", |(_, block)| block.trim_end_matches('}'));
+    let labels = block.split("\",").filter(|label| !label.is_empty()).map(|label| {
+        let (name, value) = label.split_once("=\"").expect("labels are quoted");
+        let mut pair = LabelPair::default();
+        pair.set_name(name.to_owned());
+        pair.set_value(value.trim_end_matches('"').to_owned());
+        pair
+    });
+    let mut metric = Metric::from_label(labels.collect());
+    if kind == MetricType::COUNTER {
+        let mut counter = Counter::default();
+        counter.set_value(value);
+        metric.set_counter(counter);
+    } else {
+        let mut gauge = Gauge::default();
+        gauge.set_value(value);
+        metric.set_gauge(gauge);
+    }
+    metric
+}
+
+/// Serves a store as the daemon does, on a thread that lives as long as the process.
+fn serve(host: &Host) -> SocketAddr {
+    let store = Arc::clone(&host.store);
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let exposition = start(&store).expect("a thread for the publisher");
+            let app = Arc::new(App { store, exposition });
+            let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
+            let listeners = Listeners::bind(&[any_port]).expect("a free port");
+            let address = listeners.addresses()[0];
+            let _server = Server::start(listeners, &app).expect("a thread");
+            sender.send(address).expect("somebody waits for the address");
+            std::future::pending::<()>().await;
+        });
+    });
+    receiver.recv().expect("the server starts")
+}

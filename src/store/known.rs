@@ -1,0 +1,96 @@
+//! One domain, as the store knows it.
+
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::snapshot::Domain;
+use super::window::Windows;
+use crate::model::{DomainDescription, DomainId, DomainRecord, RunId, Stamp};
+
+pub(super) struct Known {
+    pub(super) domain: Arc<Domain>,
+    /// The start of the newest call that said whether, and in which run, the domain is running.
+    pub(super) seen: Instant,
+    /// The run whose XML is in `domain`.
+    pub(super) described: Option<Option<RunId>>,
+    pub(super) disks: Option<u64>,
+    pub(super) nics: Option<u64>,
+}
+
+impl Known {
+    pub(super) fn new(id: DomainId, name: Box<str>, run: Option<RunId>, started: Stamp) -> Self {
+        let domain = Arc::new(Domain {
+            id,
+            name: name.into(),
+            run,
+            known_since: started,
+            resting: None,
+            description: None,
+            windows: Windows::default(),
+        });
+        Self { domain, seen: started.at, described: None, disks: None, nics: None }
+    }
+
+    /// Another run: its counters began anew, so nothing of the old samples may be compared with them.
+    pub(super) fn begin_run(&mut self, run: Option<RunId>, started: Stamp) {
+        let domain = Arc::make_mut(&mut self.domain);
+        domain.run = run;
+        domain.known_since = started;
+        domain.resting = None;
+        domain.windows = Windows::default();
+        (self.disks, self.nics) = (None, None);
+    }
+
+    /// Did the domain start anew under the same run id? libvirt numbers runs from 1 again when it is restarted itself while
+    /// no guest runs; CPU time that went down gives it away.
+    pub(super) fn restarted(&self, started: Stamp, record: &DomainRecord) -> bool {
+        let known = self.domain.windows.cpu.newest();
+        let cpu = record.figures.cpu.and_then(|cpu| cpu.time_ns);
+        known.is_some_and(|known| {
+            known.started.at < started.at && cpu.is_some_and(|cpu| known.figures.time_ns > Some(cpu))
+        })
+    }
+
+    pub(super) fn rename(&mut self, name: &str) -> bool {
+        let other = *self.domain.name != *name;
+        if other {
+            Arc::make_mut(&mut self.domain).name = name.into();
+        }
+        other
+    }
+
+    /// Do the record's devices differ from what the XML, or the record before, said? Each difference is told once.
+    pub(super) fn devices_changed(&mut self, record: &DomainRecord) -> bool {
+        let description = self.domain.description.as_deref();
+        let disks = record.figures.block.as_ref().map(|block| {
+            let print = print_of(block.disks.iter().map(|disk| (disk.index, &disk.name, &disk.path)));
+            let names = block.disks.iter().map(|disk| disk.name.as_deref().unwrap_or_default());
+            let expected = |it: &DomainDescription| it.disks.iter().map(|d| &*d.target).eq(names);
+            (print, description.is_some_and(expected))
+        });
+        let nics = record.figures.interface.as_ref().map(|net| {
+            let print = print_of(net.interfaces.iter().map(|nic| (nic.index, &nic.name)));
+            let names = net.interfaces.iter().filter_map(|nic| nic.name.as_deref());
+            let targets =
+                |it: &DomainDescription| it.nics.iter().map(|n| &*n.target).filter(|n| !n.is_empty()).eq(names);
+            (print, description.is_some_and(targets))
+        });
+        // Both must be looked at: `||` would stop at the first.
+        let (disks, nics) = (differs(&mut self.disks, disks), differs(&mut self.nics, nics));
+        disks || nics
+    }
+}
+
+/// Notes the newest fingerprint. The first one of a run is a change unless it is what the XML says.
+fn differs(noted: &mut Option<u64>, newest: Option<(u64, bool)>) -> bool {
+    let Some((print, as_described)) = newest else { return false };
+    noted.replace(print).map_or(!as_described, |before| before != print)
+}
+
+fn print_of<T: Hash>(devices: impl Iterator<Item = T>) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    devices.for_each(|device| device.hash(&mut hasher));
+    hasher.finish()
+}
