@@ -27,7 +27,7 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
 /// the renderings that they were to get, for ever.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long answers under way may take at the end. SIGTERM promises two seconds for everything.
-const FAREWELL: Duration = Duration::from_millis(1000);
+const FAREWELL: Duration = Duration::from_millis(700);
 /// Accepting can fail for a while, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -121,7 +121,7 @@ impl Server {
         &self.asked
     }
 
-    /// Closes the listeners at once, and lets answers under way end within a second.
+    /// Closes the listeners at once, and lets answers under way end within 700 ms.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
         if tokio::time::timeout(FAREWELL + Duration::from_millis(300), self.ended).await.is_err() {

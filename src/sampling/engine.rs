@@ -46,7 +46,6 @@ pub fn start(
     let workshop = |name| Workshop {
         name,
         factory: Arc::clone(factory),
-        clock: Arc::clone(&clock),
         store: Arc::clone(&store),
         finished: sender.clone(),
         epoch: Arc::clone(&epoch),

@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-use crate::clock::Clock;
 use crate::model::{
     BulkReply, BulkRequest, InventoryReply, InventoryRequest, Source, SourceError, SourceFactory, Stamp,
 };
@@ -52,7 +51,6 @@ pub(super) struct Pool {
 pub(super) struct Workshop {
     pub(super) name: &'static str,
     pub(super) factory: Arc<dyn SourceFactory>,
-    pub(super) clock: Arc<dyn Clock>,
     pub(super) store: Arc<Store>,
     pub(super) finished: Sender<Finished>,
     /// Raised when a connection was lost: a source that was opened before is not trusted any more.
@@ -110,7 +108,7 @@ impl Workshop {
         };
         // Opening can take long too; the sample's time is that of the call itself.
         let opened = guarded(|| open(source));
-        let started = Stamp { at: self.clock.now(), wall: self.clock.wall() };
+        let started = self.store.stamp();
         let answer = match job {
             Job::Bulk(request) => {
                 let reply = opened.and_then(|()| guarded(|| with(source, |source| source.bulk(&request))));
@@ -123,7 +121,7 @@ impl Workshop {
         if answer.error().is_some_and(SourceError::is_disconnect) {
             *source = None;
         }
-        Finished { started, ended: self.clock.now(), answer }
+        Finished { started, ended: self.store.now(), answer }
     }
 }
 
