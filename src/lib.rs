@@ -11,10 +11,10 @@
 //! | `store` | sample windows, snapshots, the sampler's own metrics | `model`, `clock` |
 //! | `sampling` | schedule, lanes, pool, engine | `model`, `clock`, `store`, `config` |
 //! | `export` | Prometheus text, own JSON | `model`, `store` |
-//! | `http` | server, routes, responses | `export`, `store`, `config` |
+//! | `http` | server, routes, responses | `export`, `store` |
 //! | `logging` | log lines on stderr | nothing |
-//! | `daemon` | wires the parts; signals; order of shutdown | all |
-//! | `cli` | command line, exit codes | `daemon`, `config`, `export` |
+//! | `daemon` | wires the parts; signals; order of shutdown | `clock`, `config`, `export`, `http`, `libvirt`, `logging`, `model`, `sampling`, `store` |
+//! | `cli` | command line, exit codes | `config`, `daemon`, `export`, `logging` |
 
 #[forbid(unsafe_code)]
 pub mod cli;

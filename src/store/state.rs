@@ -92,6 +92,7 @@ impl State {
         changes: &mut Changes,
     ) -> u64 {
         let groups = record.figures.count();
+        let balloon_limit = self.stale_after.get(Group::Balloon);
         let known = match self.domains.entry(record.id) {
             Entry::Occupied(entry) => {
                 let known = entry.into_mut();
@@ -126,7 +127,7 @@ impl State {
                 changes.devices.push(record.id);
             }
         }
-        Arc::make_mut(&mut known.domain).windows.push(started, record.figures)
+        Arc::make_mut(&mut known.domain).windows.push(started, record.figures, balloon_limit)
     }
 
     /// Takes one domain of the list.

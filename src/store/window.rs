@@ -107,12 +107,14 @@ impl Windows {
 
     /// Takes what was obtained, and returns how many groups came too late to be taken.
     ///
-    /// A balloon sample that NOWAIT cut short is no news where a whole one is known: it never takes its place.
-    pub(super) fn push(&mut self, started: Stamp, figures: Figures) -> u64 {
+    /// A balloon sample that NOWAIT cut short does not take the place of a whole one, until that is older than
+    /// `balloon_limit`.
+    pub(super) fn push(&mut self, started: Stamp, figures: Figures, balloon_limit: Option<Duration>) -> u64 {
         fn late<T>(window: &mut Window<T>, started: Stamp, figures: Option<T>) -> u64 {
             figures.map_or(0, |figures| u64::from(!window.push(started, figures)))
         }
-        let whole = self.balloon.newest().is_some_and(|known| !known.figures.is_partial());
+        let fresh = |at: Stamp| balloon_limit.is_none_or(|limit| started.at.saturating_duration_since(at.at) <= limit);
+        let whole = self.balloon.newest().is_some_and(|known| !known.figures.is_partial() && fresh(known.started));
         let balloon = figures.balloon.filter(|balloon| !(whole && balloon.is_partial()));
         late(&mut self.state, started, figures.state)
             + late(&mut self.cpu, started, figures.cpu)
@@ -147,18 +149,21 @@ mod tests {
     }
 
     #[test]
-    fn a_partial_balloon_never_replaces_a_whole_one() {
+    fn a_partial_balloon_replaces_no_whole_one_that_is_fresh() {
         let base = Instant::now();
         let balloon = |rss_kib| Figures {
             balloon: Some(BalloonSample { current_kib: Some(1), rss_kib, ..BalloonSample::default() }),
             ..Figures::default()
         };
         let mut windows = Windows::default();
-        windows.push(stamp(base, 1), balloon(None));
+        let limit = Some(Duration::from_secs(30));
+        windows.push(stamp(base, 1), balloon(None), limit);
         assert!(windows.balloon.newest().is_some(), "better than nothing");
-        windows.push(stamp(base, 2), balloon(Some(7)));
-        assert_eq!(windows.push(stamp(base, 3), balloon(None)), 0, "cut short is not late");
+        windows.push(stamp(base, 2), balloon(Some(7)), limit);
+        assert_eq!(windows.push(stamp(base, 3), balloon(None), limit), 0, "cut short is not late");
         assert_eq!(windows.balloon.newest().and_then(|b| b.figures.rss_kib), Some(7));
         assert_eq!(windows.started(Group::Balloon), Some(stamp(base, 2)));
+        windows.push(stamp(base, 33), balloon(None), limit);
+        assert_eq!(windows.started(Group::Balloon), Some(stamp(base, 33)), "better than something stale");
     }
 }

@@ -7,10 +7,8 @@ use crate::model::{DiskDescription, DomainDescription, NicDescription};
 
 #[derive(Debug, Serialize)]
 pub(super) struct Description<'a> {
-    domain_type: &'a str,
-    os_type: &'a str,
-    os_arch: &'a str,
-    os_machine: &'a str,
+    #[serde(flatten)]
+    kind: Kind<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     title: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -21,6 +19,7 @@ pub(super) struct Description<'a> {
     openstack: Option<OpenStackJson<'a>>,
 }
 
+figures!(Kind<'a> { domain_type: &'a str, os_type: &'a str, os_arch: &'a str, os_machine: &'a str });
 figures!(DiskJson<'a> {
     target: &'a str, disk_type: &'a str, target_bus: &'a str, driver_name: &'a str, driver_type: &'a str,
     driver_cache: &'a str, driver_discard: &'a str, source: &'a str, source_protocol: &'a str, serial: &'a str,
@@ -36,10 +35,12 @@ figures!(OpenStackJson<'a> {
 /// The description; what the XML does not say is absent.
 pub(super) fn of(it: &DomainDescription) -> Description<'_> {
     Description {
-        domain_type: &it.domain_type,
-        os_type: &it.os_type,
-        os_arch: &it.os_arch,
-        os_machine: &it.os_machine,
+        kind: Kind {
+            domain_type: said(&it.domain_type),
+            os_type: said(&it.os_type),
+            os_arch: said(&it.os_arch),
+            os_machine: said(&it.os_machine),
+        },
         title: it.title.as_deref(),
         description: it.description.as_deref(),
         disks: it.disks.iter().map(disk_description).collect(),

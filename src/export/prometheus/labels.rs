@@ -43,8 +43,6 @@ pub(super) struct DomainLabels {
     pub(super) disk_info: Vec<String>,
     /// `libvirt_domain_interface_stats_info`, of a running domain.
     pub(super) nic_info: Vec<String>,
-    /// How many devices were left without a name of their own.
-    pub(super) duplicates: u64,
 }
 
 /// The blocks of all domains, kept from rendering to rendering.
@@ -206,7 +204,6 @@ impl DomainLabels {
             }),
             disk_info: disk_info.collect(),
             nic_info,
-            duplicates: disk_names.duplicates + nic_names.duplicates,
             _description: domain.description.clone(),
             basis,
             domain: own,
@@ -229,18 +226,15 @@ fn nic_labels<'a>(name: &'a str, nic: &'a NicDescription) -> [(&'static str, &'a
 #[derive(Default)]
 struct Names {
     taken: HashSet<String>,
-    duplicates: u64,
 }
 
 impl Names {
-    /// The first candidate that is neither empty nor another device's, else the kind and index; `None`, and counted, if
-    /// even that is taken.
+    /// The first candidate that is neither empty nor another device's, else the kind and index; `None` if even that is
+    /// taken.
     fn take(&mut self, index: u32, candidates: &[Option<&str>], kind: &str) -> Option<String> {
         let last = format!("{kind}{index}");
         let said = candidates.iter().flatten().copied().filter(|name| !name.is_empty());
-        let name = said.chain([last.as_str()]).find(|name| self.taken.insert((*name).to_owned()));
-        self.duplicates += u64::from(name.is_none());
-        name.map(str::to_owned)
+        said.chain([last.as_str()]).find(|name| self.taken.insert((*name).to_owned())).map(str::to_owned)
     }
 }
 
@@ -288,8 +282,6 @@ mod tests {
             Some("52:54:00:00:00:03")
         );
         assert_eq!(names.take(4, &[Some("nic5")], "nic").as_deref(), Some("nic5"));
-        assert_eq!(names.duplicates, 0);
         assert_eq!(names.take(5, &[Some("vnet0")], "nic"), None, "nothing is left to call it");
-        assert_eq!(names.duplicates, 1);
     }
 }

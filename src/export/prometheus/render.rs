@@ -94,14 +94,12 @@ impl Renderer {
             views.iter().map(|view| self.cache.get(view.domain, view.vcpu, view.block, view.interface)).collect();
         let known: std::collections::HashSet<_> = snapshot.domains.iter().map(|domain| domain.id).collect();
         self.cache.retain(known.len(), |id| known.contains(&id));
-        let duplicates = labels.iter().map(|labels| labels.duplicates).sum();
-        store.metrics.series_dropped.with_label_values(&["duplicate"]).inc_by(duplicates);
-
-        let mut text = Chunks { full: Vec::new(), open: self.buffer(), spare: &mut self.spare };
+        let mut text = Chunks { full: Vec::new(), open: self.buffer(), spare: &mut self.spare, dropped: 0 };
         let host = HostView { snapshot: &snapshot, views: &views, list_is_fresh: snapshot.list_is_fresh(now) };
         for family in families() {
             family.write(&host, &labels, &mut text);
         }
+        store.metrics.series_dropped.with_label_values(&["duplicate"]).inc_by(text.dropped);
         let plain = text.finish();
         drop(views);
         let stale_at = snapshot.next_staleness(now);
@@ -162,6 +160,8 @@ struct Chunks<'s> {
     full: Vec<Arc<Vec<u8>>>,
     open: Vec<u8>,
     spare: &'s mut Vec<Vec<u8>>,
+    /// Series that were left out because their device has no name of its own.
+    dropped: u64,
 }
 
 impl Chunks<'_> {
@@ -212,41 +212,43 @@ impl Family {
             }),
             Read::Domain(read) => {
                 for (view, labels) in domains() {
-                    self.lines([(Some(labels.domain.as_str()), read(view))], text.out());
+                    self.lines([(Some(labels.domain.as_str()), read(view))], text);
                 }
             }
             Read::Vcpu(read) => {
                 for (view, labels) in domains() {
                     let vcpus = view.vcpu.map_or(&[][..], |sample| &sample.vcpus);
-                    self.lines(labels.vcpus.iter().zip(vcpus).map(|(l, v)| (Some(l.as_str()), read(v))), text.out());
+                    self.lines(labels.vcpus.iter().zip(vcpus).map(|(l, v)| (Some(l.as_str()), read(v))), text);
                 }
             }
             Read::Disk(read) => {
                 for (view, labels) in domains() {
                     let disks = view.block.map_or(&[][..], |sample| &sample.disks);
-                    self.lines(labels.disks.iter().zip(disks).map(|(l, d)| (l.as_deref(), read(d))), text.out());
+                    self.lines(labels.disks.iter().zip(disks).map(|(l, d)| (l.as_deref(), read(d))), text);
                 }
             }
             Read::Nic(read) => {
                 for (view, labels) in domains() {
                     let nics = view.interface.map_or(&[][..], |sample| &sample.interfaces);
-                    self.lines(labels.nics.iter().zip(nics).map(|(l, n)| (l.as_deref(), read(n))), text.out());
+                    self.lines(labels.nics.iter().zip(nics).map(|(l, n)| (l.as_deref(), read(n))), text);
                 }
             }
             Read::Info(blocks) => {
                 for labels in labels {
                     let blocks = blocks(labels).iter();
-                    self.lines(blocks.map(|block| (Some(block.as_str()), Some(Value::Int(1)))), text.out());
+                    self.lines(blocks.map(|block| (Some(block.as_str()), Some(Value::Int(1)))), text);
                 }
             }
         }
     }
 
     /// Lines for what has both a name and a value.
-    fn lines<'l>(&self, series: impl IntoIterator<Item = (Option<&'l str>, Option<Value>)>, out: &mut Vec<u8>) {
+    fn lines<'l>(&self, series: impl IntoIterator<Item = (Option<&'l str>, Option<Value>)>, text: &mut Chunks<'_>) {
         for (block, value) in series {
-            if let (Some(block), Some(value)) = (block, value) {
-                self.line(block, value, out);
+            match (block, value) {
+                (Some(block), Some(value)) => self.line(block, value, text.out()),
+                (None, Some(_)) => text.dropped += 1,
+                (_, None) => {}
             }
         }
     }
