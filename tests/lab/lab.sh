@@ -151,7 +151,7 @@ open_kvm() {
     local mode group
     read -r mode group < <(stat --format='%a %G' /dev/kvm)
     (((8#$mode & 8#006) == 8#006)) && return
-    [[ $group != root ]] && (((8#$mode & 8#060) == 8#060)) && return
+    [[ " $(id -nG libvirt-qemu 2>/dev/null) " == *" $group "* ]] && (((8#$mode & 8#060) == 8#060)) && return
     getent group kvm >/dev/null || return 0
     chgrp kvm /dev/kvm
     chmod 660 /dev/kvm
