@@ -16,6 +16,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use virtstatd::config::defaults;
 use virtstatd::libvirt::LibvirtFactory;
 use virtstatd::model::{BulkRequest, Group, Scope, SourceFactory as _};
 
@@ -23,14 +24,20 @@ use client::Client;
 
 const URI: &str = "qemu:///system";
 
-/// Much shorter than the default, so that sampling is under way during many of the scrapes.
-const PERIOD: Duration = Duration::from_secs(2);
+/// The sampling period: the default one, or as many seconds as this variable says. The shorter, the more scrapes fall into
+/// the moments in which libvirtd and all guests are busy with a sample.
+fn period() -> Duration {
+    let seconds = std::env::var("VIRTSTATD_BENCH_PERIOD").ok().and_then(|text| text.parse().ok());
+    seconds.filter(|seconds| *seconds > 0).map_or(defaults::PERIOD, Duration::from_secs)
+}
 
 /// Between scrapes, so that they are spread over several periods and meet a server at rest, as real ones do.
-const PAUSE: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(25);
 
-/// How long CPU time is watched, while nobody scrapes more than needed: ten samples, and what else a period brings.
-const QUIET: Duration = Duration::from_secs(20);
+/// How long CPU time is watched, while nobody scrapes more than needed: several samples, and what else a minute brings.
+fn quiet() -> Duration {
+    (period() * 4).max(Duration::from_secs(20))
+}
 
 /// What takes longer to answer is not fit to be measured.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -59,11 +66,11 @@ fn main() -> ExitCode {
         Err(reason) => return refuse(&reason),
     };
     let cpus = thread::available_parallelism().map_or(1, usize::from);
-    println!("{guests} running guests on {URI}, {cpus} CPUs\n");
+    println!("{guests} running guests on {URI}, {cpus} CPUs, a sample every {} s\n", period().as_secs());
     let libvirtd = Process::named(&["libvirtd", "virtqemud"]);
     let idle = Watch::start(libvirtd);
-    thread::sleep(QUIET / 2);
-    let idle = idle.spent().map(|spent| spent.as_secs_f64() * 1e3 / (QUIET / 2).as_secs_f64());
+    thread::sleep(quiet() / 2);
+    let idle = idle.spent().map(|spent| spent.as_secs_f64() * 1e3 / (quiet() / 2).as_secs_f64());
     print_table(&[("virtstatd", ours(libvirtd)), (EXPORTER, theirs(libvirtd))]);
     if let Ok(idle) = idle {
         println!(
@@ -225,7 +232,7 @@ impl Latencies {
 fn ours(libvirtd: Option<Process>) -> Figure<Measured> {
     let directory = tempfile::tempdir().map_err(text)?;
     let config = directory.path().join("virtstatd.toml");
-    fs::write(&config, format!("[sampling]\nperiod = \"{}s\"\n", PERIOD.as_secs())).map_err(text)?;
+    fs::write(&config, format!("[sampling]\nperiod = \"{}s\"\n", period().as_secs())).map_err(text)?;
     let mut command = Command::new(env!("CARGO_BIN_EXE_virtstatd"));
     command.arg("--config").arg(&config).args(["--uri", URI, "--listen", "127.0.0.1:0"]);
     let mut program = Program::start(&mut command)?;
@@ -234,10 +241,10 @@ fn ours(libvirtd: Option<Process>) -> Figure<Measured> {
 
     let before = program.process.status()?;
     // So that no sample is cut in two by either end.
-    thread::sleep(PERIOD / 2);
+    thread::sleep(period() / 2);
     let samples = samples_taken(address)?;
     let (own, libvirtd) = (Watch::start(Some(program.process)), Watch::start(libvirtd));
-    thread::sleep(QUIET);
+    thread::sleep(quiet());
     let (own, libvirtd) = (own.spent(), libvirtd.spent());
     let samples = samples_taken(address)? - samples;
     if samples == 0 {
@@ -260,10 +267,10 @@ fn theirs(libvirtd: Option<Process>) -> Figure<Measured> {
     let (own, libvirtd) = (Watch::start(Some(program.process)), Watch::start(libvirtd));
     let begin = Instant::now();
     let mut scrapes = 0;
-    while begin.elapsed() < QUIET {
+    while begin.elapsed() < quiet() {
         get(&mut Client::connect(address).map_err(text)?, false)?;
         scrapes += 1;
-        thread::sleep((PERIOD * scrapes).saturating_sub(begin.elapsed()));
+        thread::sleep((period() * scrapes).saturating_sub(begin.elapsed()));
     }
     let cpu = (own.spent().map(|spent| spent / scrapes), libvirtd.spent().map(|spent| spent / scrapes));
     finish(&program, address, &THEIRS, before, cpu)
