@@ -7,7 +7,7 @@ use std::time::Duration;
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::clock::{Clock, SystemClock};
+use crate::clock::SystemClock;
 use crate::config::{Overrides, Settings};
 use crate::export::prometheus;
 use crate::http::{App, BindError, Listeners, Server};
@@ -40,14 +40,12 @@ pub enum DaemonError {
 /// Samples into a store; both end when it is dropped.
 struct Sampler {
     store: Arc<Store>,
-    clock: Arc<dyn Clock>,
     engine: Option<Engine>,
 }
 
 impl Sampler {
     fn new() -> Self {
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        Self { store: Arc::new(Store::new(Arc::clone(&clock))), clock, engine: None }
+        Self { store: Arc::new(Store::new(Arc::new(SystemClock))), engine: None }
     }
 
     /// Ends the engine; what its calls still bring is dropped.
@@ -58,8 +56,7 @@ impl Sampler {
     /// Starts the engine.
     fn start(&mut self, settings: &Settings) -> std::io::Result<()> {
         let factory: Arc<dyn SourceFactory> = Arc::new(LibvirtFactory::new(settings.uri.clone()));
-        let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
-        self.engine = Some(sampling::start(&settings.sampling, &factory, store, clock)?);
+        self.engine = Some(sampling::start(&settings.sampling, &factory, Arc::clone(&self.store))?);
         Ok(())
     }
 }

@@ -10,7 +10,6 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use super::complaint::Complaint;
 use super::lanes::{BulkLane, InventoryLane};
 use super::pool::{Answer, Dispatch, Finished, Job, Pool, Workshop};
-use crate::clock::Clock;
 use crate::config::Sampling;
 use crate::model::{BulkReply, BulkRequest, InventoryReply, Scope, SourceError, SourceFactory, Stamp};
 use crate::store::{StaleAfter, Store};
@@ -35,12 +34,7 @@ impl Drop for Engine {
 ///
 /// # Errors
 /// If a thread cannot be started.
-pub fn start(
-    settings: &Sampling,
-    factory: &Arc<dyn SourceFactory>,
-    store: Arc<Store>,
-    clock: Arc<dyn Clock>,
-) -> std::io::Result<Engine> {
+pub fn start(settings: &Sampling, factory: &Arc<dyn SourceFactory>, store: Arc<Store>) -> std::io::Result<Engine> {
     let (sender, finished) = unbounded();
     let epoch = Arc::new(AtomicU64::new(0));
     let workshop = |name| Workshop {
@@ -52,7 +46,7 @@ pub fn start(
     };
     let bulk = Pool::start(settings.workers, &workshop(BulkLane::LABEL))?;
     let inventory = Pool::start(1, &workshop(InventoryLane::LABEL))?;
-    let mut core = Core::new(settings, store, clock, (Box::new(bulk), Box::new(inventory)), epoch);
+    let mut core = Core::new(settings, store, (Box::new(bulk), Box::new(inventory)), epoch);
     let (stop, stopped) = bounded(0);
     let scheduler = thread::Builder::new().name("scheduler".to_owned());
     let scheduler = scheduler.spawn(move || core.run(&finished, &stopped))?;
@@ -61,7 +55,7 @@ pub fn start(
 
 /// The engine without its threads: time and answers are handed in.
 pub(super) struct Core {
-    clock: Arc<dyn Clock>,
+    /// Also brings the clock.
     store: Arc<Store>,
     bulk: BulkLane,
     bulk_pool: Box<dyn Dispatch>,
@@ -81,7 +75,6 @@ impl Core {
     pub(super) fn new(
         settings: &Sampling,
         store: Arc<Store>,
-        clock: Arc<dyn Clock>,
         (bulk_pool, inventory_pool): (Box<dyn Dispatch>, Box<dyn Dispatch>),
         epoch: Arc<AtomicU64>,
     ) -> Self {
@@ -91,11 +84,10 @@ impl Core {
         }
         stale_after.set_list(settings.stale_after(settings.inventory));
         store.configure(stale_after);
-        let now = clock.now();
+        let now = store.now();
         Self {
             bulk: BulkLane::new(settings.groups.iter().copied(), now),
             inventory: InventoryLane::new(settings.inventory, now),
-            clock,
             store,
             bulk_pool,
             inventory_pool,
@@ -112,7 +104,7 @@ impl Core {
     fn run(&mut self, finished: &Receiver<Finished>, stopped: &Receiver<()>) {
         loop {
             self.tick();
-            let now = self.clock.now();
+            let now = self.store.now();
             let wait = self.next().map_or(Duration::from_secs(3600), |at| at.saturating_duration_since(now));
             crossbeam_channel::select! {
                 recv(finished) -> message => match message {
@@ -126,13 +118,13 @@ impl Core {
     }
 
     pub(super) fn next(&self) -> Option<Instant> {
-        let inventory = self.inventory.next(self.clock.now());
+        let inventory = self.inventory.next(self.store.now());
         inventory.into_iter().chain(self.bulk.next()).min()
     }
 
     /// Starts what is due.
     pub(super) fn tick(&mut self) {
-        let now = self.clock.now();
+        let now = self.store.now();
         if let Some(request) = self.inventory.turn(now, || self.store.known_descriptions())
             && self.inventory_pool.dispatch(Job::Inventory(request)).is_err()
         {
@@ -199,10 +191,11 @@ impl Core {
                 }
             }
             Err(error) => {
-                if self.bulk_complaint.is_news(&error.to_string(), self.clock.now()) {
+                let text = error.to_string();
+                if self.bulk_complaint.is_news(&text, self.store.now()) {
                     tracing::warn!(%error, "no bulk stats");
                 }
-                self.store.set_bulk_problem(Some(&error.to_string()));
+                self.store.set_bulk_problem(Some(&text));
                 if error.is_disconnect() {
                     self.bulk_lost |= self.bulk.lost();
                     self.inventory.request([]);
@@ -212,7 +205,7 @@ impl Core {
     }
 
     fn inventory_ended(&mut self, started: Stamp, reply: Result<InventoryReply, SourceError>) {
-        let now = self.clock.now();
+        let now = self.store.now();
         self.tried = true;
         match reply {
             Ok(reply) => {
@@ -239,7 +232,7 @@ impl Core {
                     tracing::warn!(%error, "libvirt does not answer; trying again");
                 }
                 self.up = false;
-                self.store.set_link(false, Some(&text), None);
+                self.store.link_lost(&text);
             }
         }
     }

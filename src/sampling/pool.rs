@@ -82,12 +82,12 @@ impl Workshop {
     fn work(&self, jobs: &Receiver<Job>) {
         let gauge = |state| self.store.metrics.workers.with_label_values(&[self.name, state]);
         let (idle, busy) = (gauge("idle"), gauge("busy"));
-        let mut source: Held = None;
+        let mut held: Held = None;
         idle.inc();
         for job in jobs {
             idle.dec();
             busy.inc();
-            let finished = self.perform(&mut source, job);
+            let finished = self.perform(&mut held, job);
             busy.dec();
             idle.inc();
             if self.finished.send(finished).is_err() {
@@ -97,31 +97,57 @@ impl Workshop {
         idle.dec();
     }
 
-    fn perform(&self, source: &mut Held, job: Job) -> Finished {
-        let open = |source: &mut Held| -> Result<(), SourceError> {
-            let epoch = self.epoch.load(Ordering::Acquire);
-            if source.as_ref().is_none_or(|(opened, _)| *opened < epoch) {
-                *source = None;
-                *source = Some((epoch, self.factory.open()?));
-            }
-            Ok(())
-        };
-        // Opening can take long too; the sample's time is that of the call itself.
-        let opened = guarded(|| open(source));
-        let started = self.store.stamp();
-        let answer = match job {
+    fn perform(&self, held: &mut Held, job: Job) -> Finished {
+        let (started, answer) = match job {
             Job::Bulk(request) => {
-                let reply = opened.and_then(|()| guarded(|| with(source, |source| source.bulk(&request))));
-                Answer::Bulk(request, reply)
+                let (started, reply) = self.call(held, |source| source.bulk(&request));
+                (started, Answer::Bulk(request, reply))
             }
             Job::Inventory(request) => {
-                Answer::Inventory(opened.and_then(|()| guarded(|| with(source, |source| source.inventory(&request)))))
+                let (started, reply) = self.call(held, |source| source.inventory(&request));
+                (started, Answer::Inventory(reply))
             }
         };
         if answer.error().is_some_and(SourceError::is_disconnect) {
-            *source = None;
+            *held = None;
         }
         Finished { started, ended: self.store.now(), answer }
+    }
+
+    /// Makes a call, on a new connection where one is due. Opening can take long too, so the sample's time is taken after it.
+    ///
+    /// A panic is a bug, and must not cost the lane its worker for ever: it becomes an error of this one call, on a
+    /// connection that is not used again.
+    fn call<T>(
+        &self,
+        held: &mut Held,
+        call: impl FnOnce(&mut dyn Source) -> Result<T, SourceError>,
+    ) -> (Stamp, Result<T, SourceError>) {
+        let mut started = None;
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let source = self.connected(held)?;
+            started = Some(self.store.stamp());
+            call(source)
+        }));
+        let panicked = || SourceError::Disconnected {
+            call: "worker",
+            message: "it panicked; this is a bug of virtstatd".to_owned(),
+        };
+        (started.unwrap_or_else(|| self.store.stamp()), result.unwrap_or_else(|_| Err(panicked())))
+    }
+
+    /// The source that is held, if it was opened in this epoch, else a new one.
+    fn connected<'h>(&self, held: &'h mut Held) -> Result<&'h mut dyn Source, SourceError> {
+        let epoch = self.epoch.load(Ordering::Acquire);
+        let current = match held.take() {
+            Some(current) if current.0 >= epoch => current,
+            outdated => {
+                // The old connection goes before the new one comes.
+                drop(outdated);
+                (epoch, self.factory.open()?)
+            }
+        };
+        Ok(held.insert(current).1.as_mut())
     }
 }
 
@@ -132,19 +158,4 @@ impl Answer {
             Self::Inventory(reply) => reply.as_ref().err(),
         }
     }
-}
-
-fn with<T>(source: &mut Held, call: impl FnOnce(&mut dyn Source) -> Result<T, SourceError>) -> Result<T, SourceError> {
-    match source {
-        Some((_, source)) => call(source.as_mut()),
-        None => Err(SourceError::Call { call: "open", message: "no connection".to_owned() }),
-    }
-}
-
-/// A panic is a bug, and must not cost the lane its worker for ever: it becomes an error of this one call, on a connection
-/// that is not used again.
-fn guarded<T>(call: impl FnOnce() -> Result<T, SourceError>) -> Result<T, SourceError> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|_| {
-        Err(SourceError::Disconnected { call: "worker", message: "it panicked; this is a bug of virtstatd".to_owned() })
-    })
 }

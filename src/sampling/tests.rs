@@ -63,7 +63,7 @@ impl Lab {
         let (bulk, inventory) = (Script::default(), Script::default());
         let pools = (Box::new(bulk.clone()), Box::new(inventory.clone()));
         let epoch = Arc::new(AtomicU64::new(0));
-        let core = Core::new(&settings, Arc::clone(&store), clock.clone(), (pools.0, pools.1), Arc::clone(&epoch));
+        let core = Core::new(&settings, Arc::clone(&store), (pools.0, pools.1), Arc::clone(&epoch));
         Self { clock, store, core, bulk, inventory, epoch }
     }
 

@@ -58,7 +58,7 @@ impl State {
             sampled: self.sampled,
             listed: self.listed,
             link: self.link.clone(),
-            problem: self.link.problem.clone().or_else(|| self.bulk_problem.clone()),
+            problem: self.problem().cloned(),
             incomplete: self.incomplete(),
             stale_after: self.stale_after,
             domains: order.ids.iter().filter_map(|id| Some(Arc::clone(&self.domains.get(id)?.domain))).collect(),
@@ -66,7 +66,12 @@ impl State {
         }
     }
 
-    pub(super) fn incomplete(&self) -> Option<Arc<str>> {
+    /// What is wrong at present: the connection, else the bulk calls.
+    fn problem(&self) -> Option<&Arc<str>> {
+        self.link.problem.as_ref().or(self.bulk_problem.as_ref())
+    }
+
+    fn incomplete(&self) -> Option<Arc<str>> {
         if self.listed.is_none() {
             let problem = self.link.problem.as_deref().unwrap_or("connecting to libvirt");
             return Some(problem.into());
@@ -77,8 +82,7 @@ impl State {
             return None;
         }
         let names: Vec<&str> = missing.iter().map(Group::label).collect();
-        let problem = self.link.problem.as_deref().or(self.bulk_problem.as_deref());
-        let problem = problem.map(|problem| format!("; {problem}")).unwrap_or_default();
+        let problem = self.problem().map(|problem| format!("; {problem}")).unwrap_or_default();
         Some(format!("no complete sample yet of: {}{problem}", names.join(", ")).into())
     }
 
@@ -96,13 +100,11 @@ impl State {
         let known = match self.domains.entry(record.id) {
             Entry::Occupied(entry) => {
                 let known = entry.into_mut();
-                if known.domain.run != Some(run) {
-                    if known.seen >= started.at {
-                        return groups;
-                    }
-                    changes.domains = true;
-                    known.begin_run(Some(run), started);
-                } else if known.restarted(started, &record) {
+                let other_run = known.domain.run != Some(run);
+                if other_run && known.seen >= started.at {
+                    return groups;
+                }
+                if other_run || known.restarted(started, &record) {
                     changes.domains = true;
                     known.begin_run(Some(run), started);
                 }
@@ -148,9 +150,12 @@ impl State {
             }
             known.begin_run(listed.run, started);
         }
-        known.seen = known.seen.max(started.at);
-        if known.rename(&listed.name) {
-            self.order = None;
+        // What is late says nothing of how the domain is called now.
+        if started.at >= known.seen {
+            known.seen = started.at;
+            if known.rename(&listed.name) {
+                self.order = None;
+            }
         }
         let domain = Arc::make_mut(&mut known.domain);
         if let Some(state) = listed.state {

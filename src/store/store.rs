@@ -10,7 +10,7 @@ use super::metrics::SelfMetrics;
 use super::snapshot::{Link, Snapshot, StaleAfter};
 use super::state::{Changes, State};
 use crate::clock::Clock;
-use crate::model::{BulkReply, BulkRequest, DomainId, HostVersions, InventoryReply, InventoryRequest, Scope, Stamp};
+use crate::model::{BulkReply, BulkRequest, DomainId, InventoryReply, InventoryRequest, Scope, Stamp};
 
 /// The one place where samples live.
 pub struct Store {
@@ -72,11 +72,10 @@ impl Store {
         self.publish(&mut state);
     }
 
-    /// Says how the connection is.
-    pub fn set_link(&self, up: bool, problem: Option<&str>, versions: Option<HostVersions>) {
+    /// Says that there is no connection, and why. A list of domains says that there is one.
+    pub fn link_lost(&self, problem: &str) {
         let mut state = self.state.lock();
-        let versions = versions.or_else(|| state.link.versions.clone());
-        let link = Link { up, problem: problem.map(Into::into), versions };
+        let link = Link { up: false, problem: Some(problem.into()), versions: state.link.versions.clone() };
         if state.link != link {
             state.link = link;
             self.publish(&mut state);

@@ -233,7 +233,7 @@ fn complete_means_listed_and_asked_for_every_group() {
     let bench = Bench::new();
     let incomplete = || bench.store.snapshot().incomplete.as_deref().map(str::to_owned);
     assert_eq!(incomplete().as_deref(), Some("connecting to libvirt"));
-    bench.store.set_link(false, Some("no socket"), None);
+    bench.store.link_lost("no socket");
     assert_eq!(incomplete().as_deref(), Some("no socket"));
     bench.inventory(bench.tick(), vec![]);
     assert!(incomplete().is_some_and(|reason| reason.starts_with("no complete sample yet of: state, cpu")));
@@ -315,6 +315,16 @@ fn a_late_record_says_nothing_of_name_and_devices() {
     bench.bulk(bench.tick(), vec![renamed]);
     let changes = bench.bulk(early, vec![with_devices(record(1, 1, 1), &["vda", "vdb"], &[])]);
     assert_eq!(changes, Changes::default());
+    assert_eq!(bench.names(), ["renamed"]);
+}
+
+#[test]
+fn a_late_list_says_nothing_of_names() {
+    let bench = Bench::new();
+    bench.inventory(bench.tick(), vec![described(1, Some(1), &[], &[])]);
+    let early = bench.tick();
+    bench.bulk(bench.tick(), vec![DomainRecord { name: "renamed".into(), ..record(1, 1, 2) }]);
+    bench.inventory(early, vec![described(1, Some(1), &[], &[])]);
     assert_eq!(bench.names(), ["renamed"]);
 }
 

@@ -7,7 +7,8 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use crate::model::{BlockSample, DomainDescription, DomainId, InterfaceSample, NicDescription, VcpuSample};
+use super::table::View;
+use crate::model::{DomainDescription, DomainId, NicDescription};
 use crate::store::Domain;
 
 /// What makes a domain's label blocks; where it is unchanged, the blocks are good still.
@@ -53,27 +54,23 @@ pub(super) struct LabelCache {
 
 impl LabelCache {
     /// The blocks for a domain with these samples; built anew only if something in them changed.
-    pub(super) fn get(
-        &mut self,
-        domain: &Domain,
-        vcpu: Option<&VcpuSample>,
-        block: Option<&BlockSample>,
-        interface: Option<&InterfaceSample>,
-    ) -> Arc<DomainLabels> {
-        if let Some(labels) = self.domains.get(&domain.id)
-            && labels.basis.holds(domain, vcpu, block, interface)
+    pub(super) fn get(&mut self, view: &View<'_>) -> Arc<DomainLabels> {
+        if let Some(labels) = self.domains.get(&view.domain.id)
+            && labels.basis.holds(view)
         {
             return Arc::clone(labels);
         }
-        let labels = Arc::new(DomainLabels::new(domain, Basis::new(domain, vcpu, block, interface)));
-        self.domains.insert(domain.id, Arc::clone(&labels));
+        let labels = Arc::new(DomainLabels::new(view.domain, Basis::new(view)));
+        self.domains.insert(view.domain.id, Arc::clone(&labels));
         labels
     }
 
     /// Forgets domains that are gone.
-    pub(super) fn retain(&mut self, known: usize, mut lives: impl FnMut(DomainId) -> bool) {
-        if self.domains.len() > known {
-            self.domains.retain(|id, _| lives(*id));
+    pub(super) fn keep_only(&mut self, domains: &[Arc<Domain>]) {
+        // Each of these has its labels here, so there are others only if there are more.
+        if self.domains.len() > domains.len() {
+            let known: HashSet<DomainId> = domains.iter().map(|domain| domain.id).collect();
+            self.domains.retain(|id, _| known.contains(id));
         }
     }
 }
@@ -83,12 +80,8 @@ fn address(description: Option<&Arc<DomainDescription>>) -> Option<usize> {
 }
 
 impl Basis {
-    fn new(
-        domain: &Domain,
-        vcpu: Option<&VcpuSample>,
-        block: Option<&BlockSample>,
-        interface: Option<&InterfaceSample>,
-    ) -> Self {
+    fn new(view: &View<'_>) -> Self {
+        let View { domain, vcpu, block, interface, .. } = view;
         Self {
             name: Arc::clone(&domain.name),
             description: address(domain.description.as_ref()),
@@ -102,13 +95,8 @@ impl Basis {
     }
 
     /// Would a new basis be the same?
-    fn holds(
-        &self,
-        domain: &Domain,
-        vcpu: Option<&VcpuSample>,
-        block: Option<&BlockSample>,
-        interface: Option<&InterfaceSample>,
-    ) -> bool {
+    fn holds(&self, view: &View<'_>) -> bool {
+        let View { domain, vcpu, block, interface, .. } = view;
         let vcpus = vcpu.map_or(&[][..], |sample| &sample.vcpus);
         let disks = block.map_or(&[][..], |sample| &sample.disks);
         let nics = interface.map_or(&[][..], |sample| &sample.interfaces);

@@ -90,11 +90,9 @@ impl Renderer {
     /// The domains' part of /metrics, as of `now`.
     pub fn render(&mut self, snapshot: Arc<Snapshot>, now: Instant, store: &Store) -> Rendering {
         let views: Vec<View<'_>> = snapshot.domains.iter().map(|domain| view(&snapshot, domain, now)).collect();
-        let labels: Vec<Arc<DomainLabels>> =
-            views.iter().map(|view| self.cache.get(view.domain, view.vcpu, view.block, view.interface)).collect();
-        let known: std::collections::HashSet<_> = snapshot.domains.iter().map(|domain| domain.id).collect();
-        self.cache.retain(known.len(), |id| known.contains(&id));
-        let mut text = Chunks { full: Vec::new(), open: self.buffer(), spare: &mut self.spare, dropped: 0 };
+        let labels: Vec<Arc<DomainLabels>> = views.iter().map(|view| self.cache.get(view)).collect();
+        self.cache.keep_only(&snapshot.domains);
+        let mut text = Chunks { full: Vec::new(), open: cleared(self.spare.pop()), spare: &mut self.spare, dropped: 0 };
         let host = HostView { snapshot: &snapshot, views: &views, list_is_fresh: snapshot.list_is_fresh(now) };
         for family in families() {
             family.write(&host, &labels, &mut text);
@@ -125,10 +123,6 @@ impl Renderer {
     pub(super) fn stop_compressing(&mut self) {
         self.deflate = None;
         self.spare_gzip = Vec::new();
-    }
-
-    fn buffer(&mut self) -> Vec<u8> {
-        cleared(self.spare.pop())
     }
 }
 
