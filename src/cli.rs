@@ -109,7 +109,9 @@ pub fn main() -> ExitCode {
             match daemon::sample_once(&settings) {
                 Err(error) => fail(CANNOT_RUN, &error),
                 Ok((store, snapshot)) => print(&match format {
-                    Format::Prometheus => Renderer::default().render(snapshot, store.now(), &store).text(),
+                    Format::Prometheus => {
+                        Renderer::new(daemon::text_of(settings.export)).render(snapshot, store.now(), &store).text()
+                    }
                     Format::Json => serde_json::to_string_pretty(&api::domains(&snapshot, store.now()))
                         .map(|text| text + "\n")
                         .unwrap_or_default(),
@@ -126,15 +128,20 @@ fn describe(settings: &Settings) -> String {
         .sampling
         .groups
         .iter()
-        .map(|(group, period)| format!("{} {}", group.label(), humantime::format_duration(*period)))
+        .map(|(group, period)| match settings.sampling.follows(*group) {
+            true => format!("{} auto", group.label()),
+            false => format!("{} {}", group.label(), humantime::format_duration(*period)),
+        })
         .collect();
     format!(
-        "The configuration is good.\n  uri        {}\n  listen     {}\n  groups     {}\n  inventory  {}\n  workers    {}\n  log level  {}\n",
+        "The configuration is good.\n  uri        {}\n  listen     {}\n  groups     {}\n  inventory  {}\n  workers    {}\n  budget     {}\n  timestamps {}\n  log level  {}\n",
         settings.uri,
         addresses.join(", "),
         groups.join(", "),
         humantime::format_duration(settings.sampling.inventory),
         settings.sampling.workers,
+        settings.sampling.budget,
+        if settings.export.timestamps { "on" } else { "off" },
         settings.log_level,
     )
 }

@@ -1,5 +1,6 @@
 //! Wires the parts, listens to signals, and ends in order.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +9,14 @@ use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::clock::SystemClock;
-use crate::config::{Overrides, Settings};
+use crate::config::{Export, Overrides, Settings};
 use crate::export::prometheus;
+use crate::host::HostStorage;
 use crate::http::{App, BindError, Listeners, Server};
+use crate::kernel::QemuProcesses;
 use crate::libvirt::LibvirtFactory;
 use crate::logging::Logging;
-use crate::model::SourceFactory;
-use crate::sampling::{self, Engine};
+use crate::sampling::{self, Budget, Engine, Parts};
 use crate::store::{Snapshot, Store};
 
 /// How long `snapshot` waits for its one sample.
@@ -41,11 +43,13 @@ pub enum DaemonError {
 struct Sampler {
     store: Arc<Store>,
     engine: Option<Engine>,
+    /// The places at each libvirtd, which outlive an engine as its calls do.
+    budgets: HashMap<String, Budget>,
 }
 
 impl Sampler {
     fn new() -> Self {
-        Self { store: Arc::new(Store::new(Arc::new(SystemClock))), engine: None }
+        Self { store: Arc::new(Store::new(Arc::new(SystemClock))), engine: None, budgets: HashMap::new() }
     }
 
     /// Ends the engine; what its calls still bring is dropped.
@@ -55,8 +59,16 @@ impl Sampler {
 
     /// Starts the engine.
     fn start(&mut self, settings: &Settings) -> std::io::Result<()> {
-        let factory: Arc<dyn SourceFactory> = Arc::new(LibvirtFactory::new(settings.uri.clone()));
-        self.engine = Some(sampling::start(&settings.sampling, &factory, Arc::clone(&self.store))?);
+        let limit = settings.sampling.budget;
+        let budget = self.budgets.entry(settings.uri.clone()).or_insert_with(|| Budget::new(limit)).clone();
+        budget.set_limit(limit);
+        let parts = Parts {
+            factory: Arc::new(LibvirtFactory::new(settings.uri.clone())),
+            processes: Box::new(QemuProcesses::new()),
+            storage: Arc::new(HostStorage::new(Arc::new(SystemClock))),
+            budget,
+        };
+        self.engine = Some(sampling::start(&settings.sampling, parts, Arc::clone(&self.store))?);
         Ok(())
     }
 }
@@ -79,7 +91,7 @@ async fn serve(mut settings: Settings, overrides: &Overrides, logging: &Logging)
     warn(&settings);
     let mut sampler = Sampler::new();
     sampler.start(&settings)?;
-    let exposition = prometheus::start(&sampler.store)?;
+    let exposition = prometheus::start(&sampler.store, text_of(settings.export))?;
     let app = Arc::new(App { store: Arc::clone(&sampler.store), exposition });
     tracing::info!(version = env!("CARGO_PKG_VERSION"), uri = %settings.uri, "started");
     let mut server = Some(serve_on(listeners, &app)?);
@@ -140,6 +152,7 @@ async fn reload(
             tracing::error!(%error, "cannot start sampling with the new settings");
         }
     }
+    app.exposition.set_options(text_of(new.export));
     tracing::info!("the new configuration is in force");
     (new, server)
 }
@@ -155,6 +168,12 @@ fn serve_on(listeners: Listeners, app: &Arc<App>) -> Result<Server, DaemonError>
         tracing::info!("listening on http://{address}");
     }
     Ok(server)
+}
+
+/// How the settings want /metrics to be written.
+#[must_use]
+pub fn text_of(export: Export) -> prometheus::Options {
+    prometheus::Options { timestamps: export.timestamps }
 }
 
 fn warn(settings: &Settings) {

@@ -8,12 +8,15 @@
 //! | `clock` | time, handed in | nothing |
 //! | `config` | file shapes, checked settings, defaults | `model` |
 //! | `libvirt` | connection, bulk calls, XML, decoding; the only unsafe code | `model`, `clock` |
+//! | `sync` | the lock of hand-overs, for the model checker to replace | nothing |
+//! | `kernel` | QEMU processes in /proc | `model`, `clock` |
+//! | `host` | which mounts files are on, and whether they answer | `model`, `clock` |
 //! | `store` | sample windows, snapshots, the sampler's own metrics | `model`, `clock` |
-//! | `sampling` | schedule, lanes, pool, engine | `model`, `clock`, `store`, `config` |
+//! | `sampling` | schedule, lanes, pool, engine | `model`, `clock`, `store`, `config`, `sync` |
 //! | `export` | Prometheus text, own JSON | `model`, `store` |
 //! | `http` | server, routes, responses | `export`, `store` |
 //! | `logging` | log lines on stderr | nothing |
-//! | `daemon` | wires the parts; signals; order of shutdown | `clock`, `config`, `export`, `http`, `libvirt`, `logging`, `model`, `sampling`, `store` |
+//! | `daemon` | wires the parts; signals; order of shutdown | `clock`, `config`, `export`, `host`, `http`, `kernel`, `libvirt`, `logging`, `model`, `sampling`, `store` |
 //! | `cli` | command line, exit codes | `config`, `daemon`, `export`, `logging` |
 
 #[forbid(unsafe_code)]
@@ -27,7 +30,11 @@ pub mod daemon;
 #[forbid(unsafe_code)]
 pub mod export;
 #[forbid(unsafe_code)]
+pub mod host;
+#[forbid(unsafe_code)]
 pub mod http;
+#[forbid(unsafe_code)]
+pub mod kernel;
 pub mod libvirt;
 #[forbid(unsafe_code)]
 pub mod logging;
@@ -37,3 +44,5 @@ pub mod model;
 pub mod sampling;
 #[forbid(unsafe_code)]
 pub mod store;
+#[forbid(unsafe_code)]
+mod sync;

@@ -18,6 +18,7 @@ pub(super) struct File {
     pub(super) libvirt: Libvirt,
     pub(super) http: Http,
     pub(super) sampling: Sampling,
+    pub(super) export: Export,
     pub(super) log: Log,
 }
 
@@ -37,9 +38,10 @@ pub(super) struct Http {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Sampling {
     pub(super) groups: Option<Checked<Groups>>,
-    pub(super) period: Option<Checked<Period>>,
+    pub(super) period: Option<Checked<GeneralPeriod>>,
     pub(super) periods: Periods,
     pub(super) workers: Option<Checked<Workers>>,
+    pub(super) budget: Option<Checked<Budget>>,
 }
 
 /// One key a group, and one for the inventory.
@@ -52,6 +54,7 @@ pub(super) struct Periods {
     interface: Option<Checked<Period>>,
     block: Option<Checked<Period>>,
     balloon: Option<Checked<Period>>,
+    block_info: Option<Checked<Period>>,
     pub(super) inventory: Option<Checked<Period>>,
 }
 
@@ -64,9 +67,16 @@ impl Periods {
             Group::Interface => &self.interface,
             Group::Block => &self.block,
             Group::Balloon => &self.balloon,
+            Group::BlockInfo => &self.block_info,
         };
         period.as_ref().map(|period| period.0)
     }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Export {
+    pub(super) timestamps: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -142,15 +152,36 @@ impl Check for Period {
     const EXPECTED: &'static str = r#"a duration with its unit, such as "15s" or "1m""#;
 
     fn text(text: &str) -> Option<Result<Duration, String>> {
-        Some(match humantime::parse_duration(text) {
-            Err(error) => Err(format!("{text:?} is no duration ({error}); expected {}", Self::EXPECTED)),
-            Ok(period) if (defaults::SHORTEST_PERIOD..=defaults::LONGEST_PERIOD).contains(&period) => Ok(period),
-            Ok(_) => Err(format!(
-                "a period of {text:?} is out of range; expected {} to {}",
-                humantime::format_duration(defaults::SHORTEST_PERIOD),
-                humantime::format_duration(defaults::LONGEST_PERIOD),
-            )),
-        })
+        Some(if text == AUTO { Err(NOT_AUTO.to_owned()) } else { duration(text, Self::EXPECTED) })
+    }
+}
+
+/// The period that follows the scraper's.
+const AUTO: &str = "auto";
+const NOT_AUTO: &str =
+    r#"only sampling.period can be "auto"; expected a duration with its unit, such as "15s" or "1m""#;
+
+/// The period of all that has none of its own; `None` is "auto".
+pub(super) struct GeneralPeriod;
+
+impl Check for GeneralPeriod {
+    type Value = Option<Duration>;
+    const EXPECTED: &'static str = r#"a duration with its unit, such as "15s" or "1m", or "auto""#;
+
+    fn text(text: &str) -> Option<Result<Option<Duration>, String>> {
+        Some(if text == AUTO { Ok(None) } else { duration(text, Self::EXPECTED).map(Some) })
+    }
+}
+
+fn duration(text: &str, expected: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Err(error) => Err(format!("{text:?} is no duration ({error}); expected {expected}")),
+        Ok(period) if (defaults::SHORTEST_PERIOD..=defaults::LONGEST_PERIOD).contains(&period) => Ok(period),
+        Ok(_) => Err(format!(
+            "a period of {text:?} is out of range; expected {} to {}",
+            humantime::format_duration(defaults::SHORTEST_PERIOD),
+            humantime::format_duration(defaults::LONGEST_PERIOD),
+        )),
     }
 }
 
@@ -163,6 +194,18 @@ impl Check for Workers {
     fn number(number: i64) -> Option<Result<usize, String>> {
         let workers = usize::try_from(number).ok().filter(|count| (1..=defaults::MOST_WORKERS).contains(count));
         Some(workers.ok_or_else(|| format!("{number} workers are not possible; expected {}", Self::EXPECTED)))
+    }
+}
+
+pub(super) struct Budget;
+
+impl Check for Budget {
+    type Value = usize;
+    const EXPECTED: &'static str = "a whole number of calls, from 1 to 20; 4 is the default, and the most that is safe";
+
+    fn number(number: i64) -> Option<Result<usize, String>> {
+        let budget = usize::try_from(number).ok().filter(|count| (1..=defaults::MOST_BUDGET).contains(count));
+        Some(budget.ok_or_else(|| format!("a budget of {number} calls is not possible; expected {}", Self::EXPECTED)))
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::defaults;
 use super::error::ConfigError;
 use super::file::{self, File};
-use crate::model::Group;
+use crate::model::{Group, GroupSet};
 
 /// Everything that can be set, with defaults filled in.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// What to sample, and how often.
     pub sampling: Sampling,
+    /// How to write /metrics.
+    pub export: Export,
     /// How much to log.
     pub log_level: LogLevel,
     /// What works, and is probably not meant.
@@ -32,18 +34,39 @@ pub struct Settings {
 pub struct Sampling {
     /// Stats groups, each with its period.
     pub groups: Vec<(Group, Duration)>,
+    /// The general period, that of groups without one of their own; if `auto`, the one to start with.
+    pub period: Duration,
+    /// Does the general period follow the scraper's interval?
+    pub auto: bool,
+    /// Groups with a period of their own, which stays.
+    pub own_period: GroupSet,
     /// Period of the list of domains and their XML.
     pub inventory: Duration,
-    /// Threads for bulk calls.
+    /// Threads for groups that enter the monitor.
     pub workers: usize,
+    /// Calls open at libvirtd at most.
+    pub budget: usize,
 }
 
 impl Sampling {
+    /// Does that group's period follow the scraper's interval? Never that of block info, which has a default of its own.
+    #[must_use]
+    pub fn follows(&self, group: Group) -> bool {
+        self.auto && group.is_bulk() && !self.own_period.contains(group)
+    }
+
     /// The age at which a sample of a group with that period is no longer shown as current.
     #[must_use]
     pub fn stale_after(&self, period: Duration) -> Duration {
         period * defaults::STALE_AFTER_PERIODS + period / defaults::DEADLINE_PART_OF_PERIOD
     }
+}
+
+/// How to write /metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Export {
+    /// Does each sampled figure carry the time of its sample?
+    pub timestamps: bool,
 }
 
 /// How much to log.
@@ -129,16 +152,30 @@ impl Settings {
     pub fn parse(path: &Path, text: &str) -> Result<Self, ConfigError> {
         let file: File = toml::from_str(text).map_err(|error| ConfigError::invalid(path, text, &error))?;
         let sampling = file.sampling;
-        let period = sampling.period.map_or(defaults::PERIOD, |period| period.0);
+        let auto = sampling.period.as_ref().is_some_and(|period| period.0.is_none());
+        let period = sampling.period.and_then(|period| period.0).unwrap_or(defaults::PERIOD);
         let groups = sampling.groups.map_or_else(|| defaults::GROUPS.to_vec(), |groups| groups.0);
         let unused = Group::ALL.into_iter().filter(|group| !groups.contains(group));
-        let warnings = unused
+        let mut warnings: Vec<String> = unused
             .filter(|group| sampling.periods.of(*group).is_some())
             .map(|group| {
                 let name = group.label();
-                format!("sampling.periods.{name} has no effect: {name:?} is not among sampling.groups")
+                let key = name.replace('_', "-");
+                format!("sampling.periods.{key} has no effect: {name:?} is not among sampling.groups")
             })
             .collect();
+        let budget = sampling.budget.map_or(defaults::BUDGET, |budget| budget.0);
+        if budget > defaults::BUDGET {
+            warnings.push(format!(
+                "sampling.budget = {budget} lets {budget} calls be open at libvirtd; with more than {} of them stuck, other programs may not be answered any more",
+                defaults::BUDGET
+            ));
+        }
+        // Whoever asks for everything more seldom than that does not want the sizes of disks more often than the rest.
+        let default_of = |group| match group {
+            Group::BlockInfo => period.max(defaults::BLOCK_INFO_PERIOD),
+            _ => period,
+        };
         Ok(Self {
             uri: file.libvirt.uri.map_or_else(|| defaults::URI.to_owned(), |uri| uri.0),
             listen: file.http.listen.map_or_else(
@@ -146,10 +183,18 @@ impl Settings {
                 |listen| listen.0,
             ),
             sampling: Sampling {
-                groups: groups.into_iter().map(|group| (group, sampling.periods.of(group).unwrap_or(period))).collect(),
+                period,
+                auto,
+                own_period: groups.iter().copied().filter(|group| sampling.periods.of(*group).is_some()).collect(),
+                groups: groups
+                    .into_iter()
+                    .map(|group| (group, sampling.periods.of(group).unwrap_or_else(|| default_of(group))))
+                    .collect(),
                 inventory: sampling.periods.inventory.map_or(defaults::INVENTORY_PERIOD, |period| period.0),
                 workers: sampling.workers.map_or(defaults::WORKERS, |workers| workers.0),
+                budget,
             },
+            export: Export { timestamps: file.export.timestamps },
             log_level: file.log.level.map_or_else(LogLevel::default, |level| level.0),
             warnings,
         })
@@ -182,7 +227,8 @@ mod tests {
         let settings = parse("").expect("valid");
         assert_eq!(settings.uri, "qemu:///system");
         assert_eq!(settings.listen, ["127.0.0.1:9177".parse().expect("valid")]);
-        assert_eq!(settings.sampling.groups, Group::ALL.map(|group| (group, Duration::from_secs(15))));
+        let period = |group| Duration::from_secs(if group == Group::BlockInfo { 60 } else { 15 });
+        assert_eq!(settings.sampling.groups, Group::ALL.map(|group| (group, period(group))));
         assert!(settings.warnings.is_empty());
     }
 
@@ -196,6 +242,39 @@ mod tests {
         assert_eq!(settings.sampling.groups, [(Group::Cpu, seconds(10)), (Group::Block, seconds(60))]);
         assert_eq!(settings.sampling.stale_after(seconds(10)), seconds(25));
         assert_eq!(settings.warnings, ["sampling.periods.vcpu has no effect: \"vcpu\" is not among sampling.groups"]);
+    }
+
+    #[test]
+    fn only_the_general_period_follows_the_scraper() {
+        let sampling = parse("[sampling]\nperiod = 'auto'\nperiods = { block = '1m' }").expect("valid").sampling;
+        assert_eq!(sampling.period, Duration::from_secs(15), "to start with");
+        assert!(sampling.follows(Group::Cpu) && !sampling.follows(Group::Block));
+        assert!(!sampling.follows(Group::BlockInfo), "sizes change slowly, whoever scrapes");
+        let sampling = parse("").expect("valid").sampling;
+        assert!(!sampling.auto && !sampling.follows(Group::Cpu));
+    }
+
+    #[test]
+    fn block_info_is_asked_for_every_minute_unless_all_is_asked_more_seldom_or_it_says_otherwise() {
+        let period = |text: &str| parse(text).expect("valid").sampling.groups[0].1.as_secs();
+        let only = "[sampling]\ngroups = ['block_info']\n";
+        assert_eq!(period(only), 60);
+        assert_eq!(period(&format!("{only}period = '5m'")), 300);
+        assert_eq!(period(&format!("{only}period = '5m'\nperiods = {{ block-info = '20s' }}")), 20);
+        let unused = parse("[sampling]\ngroups = ['cpu']\nperiods = { block-info = '20s' }").expect("valid").warnings;
+        assert!(unused[0].starts_with("sampling.periods.block-info has no effect: \"block_info\""), "{unused:?}");
+    }
+
+    #[test]
+    fn a_budget_above_four_is_warned_of() {
+        assert!(parse("[sampling]\nbudget = 4").expect("valid").warnings.is_empty());
+        let settings = parse("[sampling]\nbudget = 5").expect("valid");
+        assert_eq!(settings.sampling.budget, 5);
+        assert!(
+            settings.warnings[0].starts_with("sampling.budget = 5 lets 5 calls be open"),
+            "{:?}",
+            settings.warnings
+        );
     }
 
     #[test]
@@ -219,9 +298,19 @@ mod tests {
             ("[sampling]\n\nperiod = '0s'", "f.toml:3:10: a period of \"0s\" is out of range; expected 1s to 1h"),
             ("[sampling]\nperiod = 15", "f.toml:2:10: invalid type: integer `15`, expected a duration with its unit"),
             ("[sampling]\nperiod = '15 parsecs'", "f.toml:2:10: \"15 parsecs\" is no duration"),
+            (
+                "[sampling]\nperiod = 'automatic'",
+                "f.toml:2:10: \"automatic\" is no duration (expected number at 0); expected a duration with its unit, such as \"15s\" or \"1m\", or \"auto\"",
+            ),
+            (
+                "[sampling.periods]\nblock = 'auto'",
+                "f.toml:2:9: only sampling.period can be \"auto\"; expected a duration",
+            ),
+            ("[export]\ntimestamps = 'yes'", "f.toml:2:14: invalid type: string \"yes\", expected a boolean"),
             ("[sampling.periods]\nblok = '15s'", "f.toml:2:1: unknown key `blok`"),
             ("[sampling]\nworkers = 'four'", "f.toml:2:11: invalid type: string \"four\", expected a whole number"),
             ("[sampling]\nworkers = 0", "f.toml:2:11: 0 workers are not possible; expected a whole number"),
+            ("[sampling]\nbudget = 0", "f.toml:2:10: a budget of 0 calls is not possible; expected a whole number"),
             ("[sampling]\nworkers = 1.5", "f.toml:2:11: invalid type: floating point `1.5`, expected a whole number"),
             ("[sampling]\ngroups = ['cpus']", "f.toml:2:10: unknown stats group \"cpus\"; expected one of \"state\", "),
             ("[sampling]\ngroups = []", "f.toml:2:10: no stats group at all"),

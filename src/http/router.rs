@@ -1,5 +1,7 @@
 //! Which path is answered how.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,7 +12,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use super::response::{self, Parts};
 use crate::export::api;
 use crate::export::prometheus::Exposition;
-use crate::store::Store;
+use crate::store::{ScraperId, Store};
 
 /// What answers are made from.
 pub struct App {
@@ -30,7 +32,7 @@ impl Routes {
         (DOMAINS, "every domain, as JSON"),
         ("/api/v1/domains/{uuid-or-name}", "one domain"),
         (STATUS, "the service itself: connection, groups, ages"),
-        (HEALTHY, "200 while the service runs"),
+        (HEALTHY, "200 while the service runs, 503 if a part of it stands still"),
         (READY, "200 once every running domain was sampled, before that 503 and the reason"),
     ];
 }
@@ -44,8 +46,11 @@ const READY: &str = "/-/ready";
 
 impl App {
     /// Answers a request, and counts it.
-    pub async fn serve(&self, request: Request<Incoming>) -> Response<Parts> {
+    pub async fn serve(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Parts> {
         let begin = self.store.now();
+        if request.method() == Method::GET && request.uri().path() == METRICS {
+            self.store.note_scrape(scraper(peer, request.headers()), begin);
+        }
         let (label, response) = self.route(request.method(), request.uri().path(), request.headers()).await;
         let metrics = &self.store.metrics;
         metrics.http_requests.with_label_values(&[label, response.status().as_str()]).inc();
@@ -74,7 +79,7 @@ impl App {
             METRICS => self.metrics(response::accepts_gzip(headers.get(header::ACCEPT_ENCODING))).await,
             DOMAINS => response::json(StatusCode::OK, &api::domains(&snapshot, now)),
             STATUS => response::json(StatusCode::OK, &api::status(&snapshot, now)),
-            HEALTHY => response::json(StatusCode::OK, &serde_json::json!({"status": "healthy"})),
+            HEALTHY => healthy(&self.store),
             // Whoever is told "ready" and scrapes next must find everything there.
             READY => match &self.exposition.snapshot().incomplete {
                 None => response::json(StatusCode::OK, &serde_json::json!({"status": "ready"})),
@@ -109,6 +114,25 @@ impl App {
     }
 }
 
+/// Who scrapes: the address, and the program, since two may share an address.
+fn scraper(peer: IpAddr, headers: &header::HeaderMap) -> ScraperId {
+    let mut agent = DefaultHasher::new();
+    headers.get(header::USER_AGENT).map(HeaderValue::as_bytes).hash(&mut agent);
+    ScraperId { address: peer.to_canonical(), agent: agent.finish() }
+}
+
+/// Do our own threads turn? Whether libvirt answers is another question: no restart of ours would mend that.
+fn healthy(store: &Store) -> Response<Parts> {
+    let still = store.standing_still();
+    if still.is_empty() {
+        return response::json(StatusCode::OK, &serde_json::json!({"status": "healthy"}));
+    }
+    let parts =
+        still.iter().map(|(part, time)| format!("the {} has stood still for {} s", part.name(), time.as_secs()));
+    let message = parts.collect::<Vec<_>>().join("; ");
+    response::error(StatusCode::SERVICE_UNAVAILABLE, "standing_still", &message)
+}
+
 fn not_found(path: &str) -> Response<Parts> {
     let message = format!("nothing is at {path:?}; / lists what is served");
     response::error(StatusCode::NOT_FOUND, "not_found", &message)
@@ -138,6 +162,17 @@ fn decoded(text: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn scrapers_are_told_apart_by_address_and_program() {
+        let of = |peer: &str, agent: &'static str| {
+            let headers = [(header::USER_AGENT, HeaderValue::from_static(agent))].into_iter().collect();
+            scraper(peer.parse().expect("valid"), &headers)
+        };
+        assert_eq!(of("10.0.0.5", "Prometheus/3"), of("::ffff:10.0.0.5", "Prometheus/3"), "the listener may be IPv6");
+        assert_ne!(of("10.0.0.5", "Prometheus/3"), of("10.0.0.5", "curl/8"));
+        assert_ne!(of("10.0.0.5", "Prometheus/3"), of("10.0.0.6", "Prometheus/3"));
+    }
 
     #[test]
     fn paths_are_decoded() {

@@ -142,8 +142,8 @@ async fn accept(socket: TcpListener, app: Arc<App>, places: Arc<Semaphore>, mut 
             next = next => next,
             _ = stopped.wait_for(|stop| *stop) => break,
         };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -159,7 +159,7 @@ async fn accept(socket: TcpListener, app: Arc<App>, places: Arc<Semaphore>, mut 
         let app = Arc::clone(&app);
         let service = service_fn(move |request| {
             let app = Arc::clone(&app);
-            async move { Ok::<_, Infallible>(app.serve(request).await) }
+            async move { Ok::<_, Infallible>(app.serve(request, peer.ip()).await) }
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())

@@ -1,7 +1,7 @@
 //! One read-only connection to libvirt, as a source.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
 use virt::connect::Connect;
 use virt::error::Error;
@@ -11,51 +11,23 @@ use super::decode::Decoder;
 use super::ffi::{self, Connection, Handle, Records};
 use super::xml;
 use crate::model::{
-    BulkReply, BulkRequest, DomainDescription, DomainId, DomainRecord, HostVersions, InventoryReply, InventoryRequest,
-    ListedDomain, Scope, Source, SourceError, SourceFactory, StateSample,
+    BlockInfo, BulkReply, BulkRequest, Control, DomainDescription, DomainId, DomainRecord, EventSink, HostVersions,
+    InventoryReply, InventoryRequest, ListedDomain, Peer, Scope, Source, SourceError, StateSample,
 };
 
-static SILENCE: Once = Once::new();
+/// How many handles of domains that are not asked about at the moment are kept. One takes some 200 bytes.
+const IDLE_HANDLES: usize = 1000;
 
-/// Opens read-only connections to one URI.
-pub struct LibvirtFactory {
-    uri: String,
-    decoder: Decoder,
-}
-
-impl LibvirtFactory {
-    /// For a libvirt URI, such as `qemu:///system`.
-    #[must_use]
-    pub fn new(uri: String) -> Self {
-        // Otherwise libvirt prints every error to stderr beside our own log.
-        SILENCE.call_once(virt::error::clear_error_callback);
-        Self { uri, decoder: Decoder::default() }
-    }
-}
-
-impl SourceFactory for LibvirtFactory {
-    fn open(&self) -> Result<Box<dyn Source>, SourceError> {
-        let connect = Connect::open_read_only(Some(&self.uri))
-            .map_err(|error| SourceError::Connect { uri: self.uri.clone(), message: error.message().to_owned() })?;
-        Ok(Box::new(LibvirtSource {
-            // Handles before the connection: fields are dropped in this order.
-            handles: HashMap::new(),
-            connection: Connection::new(connect),
-            decoder: self.decoder.clone(),
-            versions: None,
-            not_understood: HashSet::new(),
-        }))
-    }
-}
-
-struct LibvirtSource {
+pub(super) struct LibvirtSource {
+    // Handles before the connection: fields are dropped in this order.
     /// Handles are good on their own connection only, so each source keeps those it has looked up.
-    handles: HashMap<DomainId, Handle>,
+    pub(super) handles: HashMap<DomainId, Handle>,
     connection: Connection,
-    decoder: Decoder,
+    pub(super) decoder: Decoder,
     versions: Option<HostVersions>,
     /// Domains whose XML was complained about; once is enough.
     not_understood: HashSet<DomainId>,
+    peer: Option<Peer>,
 }
 
 impl Source for LibvirtSource {
@@ -77,7 +49,7 @@ impl Source for LibvirtSource {
             .get()
             .list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE | sys::VIR_CONNECT_LIST_DOMAINS_INACTIVE)
             .map_err(|error| self.error("virConnectListAllDomains", &error))?;
-        let mut reply = InventoryReply { versions, ..InventoryReply::default() };
+        let mut reply = InventoryReply { versions, peer: self.peer, ..InventoryReply::default() };
         for handle in list.into_iter().map(Handle::new) {
             let domain = handle.get();
             // Both are answered from the handle itself, without a call.
@@ -116,23 +88,46 @@ impl Source for LibvirtSource {
         }
         Ok(reply)
     }
+
+    fn control(&mut self, ids: &[DomainId]) -> Result<Vec<(DomainId, Control)>, SourceError> {
+        self.control_of(ids)
+    }
+
+    fn cpu_stats(&mut self, ids: &[DomainId]) -> Result<BulkReply, SourceError> {
+        self.cpu_totals_of(ids)
+    }
+
+    fn block_info(&mut self, id: DomainId, target: &str) -> Result<Option<BlockInfo>, SourceError> {
+        self.block_info_of(id, target)
+    }
+
+    fn block_counters(&mut self, id: DomainId, targets: &[Box<str>]) -> Result<BulkReply, SourceError> {
+        self.block_counters_of(id, targets)
+    }
+
+    fn watch(&mut self, sink: EventSink) -> Result<(), SourceError> {
+        match self.connection.watch(sink) {
+            Ok(()) => Ok(()),
+            Err(error) if error.code().to_raw() == sys::VIR_ERR_NO_SUPPORT => Ok(()),
+            Err(error) => Err(self.error("virConnectDomainEventRegisterAny", &error)),
+        }
+    }
+
+    fn peer(&self) -> Option<Peer> {
+        self.peer
+    }
 }
 
 impl LibvirtSource {
+    pub(super) fn new(connection: Connection, decoder: Decoder, peer: Option<Peer>) -> Self {
+        Self { handles: HashMap::new(), connection, decoder, versions: None, not_understood: HashSet::new(), peer }
+    }
+
     fn bulk_of(&mut self, ids: &[DomainId], request: &BulkRequest) -> Result<BulkReply, SourceError> {
-        // Domains asked for long ago must not be held for ever.
-        if self.handles.len() > 2 * ids.len() + 64 {
-            self.handles.retain(|id, _| ids.contains(id));
-        }
+        self.keep_few_handles(ids);
         for id in ids {
             if !self.handles.contains_key(id) {
-                match self.connection.get().lookup_domain_by_uuid(id.uuid()) {
-                    Ok(domain) => {
-                        self.handles.insert(*id, Handle::new(domain));
-                    }
-                    Err(error) if no_domain(&error) => {}
-                    Err(error) => return Err(self.error("virDomainLookupByUUID", &error)),
-                }
+                self.look_up(*id)?;
             }
         }
         let handles: Vec<&Handle> = ids.iter().filter_map(|id| self.handles.get(id)).collect();
@@ -150,6 +145,26 @@ impl LibvirtSource {
             }
         }
         Ok(reply)
+    }
+
+    /// Domains asked for long ago must not be held for ever.
+    pub(super) fn keep_few_handles(&mut self, wanted: &[DomainId]) {
+        if self.handles.len() > 2 * wanted.len() + IDLE_HANDLES {
+            let wanted: HashSet<_> = wanted.iter().collect();
+            self.handles.retain(|id, _| wanted.contains(id));
+        }
+    }
+
+    /// Looks a domain up, whether its handle is kept or not; `None` if it is gone.
+    pub(super) fn look_up(&mut self, id: DomainId) -> Result<Option<&Handle>, SourceError> {
+        match self.connection.get().lookup_domain_by_uuid(id.uuid()) {
+            Ok(domain) => Ok(Some(self.handles.entry(id).insert_entry(Handle::new(domain)).into_mut())),
+            Err(error) if no_domain(&error) => {
+                self.handles.remove(&id);
+                Ok(None)
+            }
+            Err(error) => Err(self.error("virDomainLookupByUUID", &error)),
+        }
     }
 
     fn decode(&self, records: &Records<'_>) -> BulkReply {
@@ -179,7 +194,7 @@ impl LibvirtSource {
         Ok(versions)
     }
 
-    fn error(&self, call: &'static str, error: &Error) -> SourceError {
+    pub(super) fn error(&self, call: &'static str, error: &Error) -> SourceError {
         let message = error.message().to_owned();
         // What a socket that broke during the call is reported as.
         let broken_socket =
@@ -214,7 +229,7 @@ fn describe(handle: &Handle) -> Result<DomainDescription, Undescribed> {
 }
 
 /// Did the domain go away between the list and the call? That happens, and is no error.
-fn no_domain(error: &Error) -> bool {
+pub(super) fn no_domain(error: &Error) -> bool {
     error.code().to_raw() == sys::VIR_ERR_NO_DOMAIN
 }
 

@@ -1,12 +1,16 @@
 //! The fence: every unsafe block of the project, around what the `virt` crate lacks or leaks.
 //!
 //! What C hands out is owned by a type that frees it. `virt`'s own wrapper of the bulk call frees the array alone and
-//! leaks the records; its `Drop`s panic when libvirt refuses, so the two handles here log instead.
+//! leaks the records; its `Drop`s panic when libvirt refuses, so the two handles here log instead; its wrapper of
+//! `virDomainGetBlockInfo` reads memory that a failed call never wrote.
 #![allow(unsafe_code)]
+
+mod events;
 
 use std::ffi::CStr;
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
+use std::mem::{self, ManuallyDrop};
+use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd, RawFd};
 use std::os::raw::{c_char, c_int};
 use std::{ptr, slice};
 
@@ -16,29 +20,69 @@ use virt::error::Error;
 use virt::sys;
 
 use super::decode::Value;
-use crate::model::{DomainId, Group, GroupSet, RunId};
+use crate::model::{BlockInfo, DomainId, EventSink, Group, GroupSet, RunId};
+
+/// Makes all threads share one arena of glibc's allocator.
+///
+/// libvirt's event loop frees what workers allocated. With an arena a thread, what is freed in one is of no use to the
+/// others, and each new connection leaves a little more behind.
+pub(super) fn share_one_arena() {
+    // SAFETY: sets a number in the allocator, under its own lock; a refusal changes nothing.
+    if unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) } != 1 {
+        tracing::debug!("mallopt refused");
+    }
+}
 
 /// A connection that closes without panicking.
-pub(super) struct Connection(ManuallyDrop<Connect>);
+pub(super) struct Connection {
+    connect: ManuallyDrop<Connect>,
+    /// libvirt's number of the callback for events. It holds a reference to the connection, which would never close.
+    watch: Option<c_int>,
+}
 
 impl Connection {
     pub(super) fn new(connect: Connect) -> Self {
-        Self(ManuallyDrop::new(connect))
+        Self { connect: ManuallyDrop::new(connect), watch: None }
     }
 
     pub(super) fn get(&self) -> &Connect {
-        &self.0
+        &self.connect
+    }
+
+    /// Sends lifecycle events of all domains to `sink`, and to no earlier one.
+    pub(super) fn watch(&mut self, sink: EventSink) -> Result<(), Error> {
+        self.unwatch();
+        self.watch = Some(events::register(&self.connect, sink)?);
+        Ok(())
+    }
+
+    fn unwatch(&mut self) {
+        let Some(number) = self.watch.take() else { return };
+        // SAFETY: the connection is open, and the number is that of a callback registered on it and still there.
+        if unsafe { sys::virConnectDomainEventDeregisterAny(self.connect.as_ptr(), number) } < 0 {
+            tracing::debug!(error = %Error::last_error(), "virConnectDomainEventDeregisterAny refused");
+        }
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        self.unwatch();
         // SAFETY: the pointer came from a successful open, and the inner `Drop`, the only other one to release this
         // reference, never runs.
-        if unsafe { sys::virConnectClose(self.0.as_ptr()) } < 0 {
+        if unsafe { sys::virConnectClose(self.connect.as_ptr()) } < 0 {
             tracing::debug!(error = %Error::last_error(), "virConnectClose refused");
         }
     }
+}
+
+/// # Safety
+/// The domain must be live.
+unsafe fn uuid(domain: sys::virDomainPtr) -> Option<DomainId> {
+    let mut uuid = [0; sys::VIR_UUID_BUFLEN as usize];
+    // SAFETY: the caller says that the domain is live, and the buffer has the length that libvirt writes.
+    let result = unsafe { sys::virDomainGetUUID(domain, uuid.as_mut_ptr()) };
+    (result == 0).then(|| DomainId::from_bytes(uuid))
 }
 
 /// A reference to a domain, valid on the connection that it was looked up on.
@@ -53,6 +97,15 @@ impl Handle {
         &self.0
     }
 
+    /// The run that it was looked up in; never changes.
+    pub(super) fn run(&self) -> Option<RunId> {
+        self.0.id().map(RunId)
+    }
+
+    pub(super) fn name(&self) -> Box<str> {
+        self.0.name().unwrap_or_default().into()
+    }
+
     /// `virDomainGetState`: state and reason, as numbers.
     pub(super) fn state(&self) -> Result<(c_int, c_int), Error> {
         let (mut state, mut reason) = (0, 0);
@@ -61,6 +114,86 @@ impl Handle {
             0 => Ok((state, reason)),
             _ => Err(Error::last_error()),
         }
+    }
+
+    /// `virDomainGetControlInfo`: state, and for how many milliseconds.
+    pub(super) fn control(&self) -> Result<(u32, u64), Error> {
+        let mut info = sys::virDomainControlInfo { state: 0, details: 0, stateTime: 0 };
+        // SAFETY: the handle holds a reference to a live domain, and the result is written to a local.
+        match unsafe { sys::virDomainGetControlInfo(self.0.as_ptr(), &raw mut info, 0) } {
+            0 => Ok((info.state, info.stateTime)),
+            _ => Err(Error::last_error()),
+        }
+    }
+
+    /// `virDomainGetBlockInfo` of a disk, by its target.
+    pub(super) fn block_info(&self, target: &CStr) -> Result<BlockInfo, Error> {
+        let mut info = sys::virDomainBlockInfo { capacity: 0, allocation: 0, physical: 0 };
+        // SAFETY: as above; the target ends with NUL.
+        match unsafe { sys::virDomainGetBlockInfo(self.0.as_ptr(), target.as_ptr(), &raw mut info, 0) } {
+            0 => Ok(BlockInfo {
+                capacity_bytes: Some(info.capacity),
+                allocation_bytes: Some(info.allocation),
+                physical_bytes: Some(info.physical),
+            }),
+            _ => Err(Error::last_error()),
+        }
+    }
+
+    /// `virDomainGetCPUStats`: the totals over all CPUs.
+    pub(super) fn cpu_totals(&self) -> Result<Params, Error> {
+        let mut params = Params::room();
+        // SAFETY: the handle holds a reference to a live domain, and there is room for as many parameters as are said.
+        let count =
+            unsafe { sys::virDomainGetCPUStats(self.0.as_ptr(), params.list.as_mut_ptr(), PARAMS.into(), -1, 1, 0) };
+        params.filled(count)
+    }
+
+    /// `virDomainBlockStatsFlags` of a disk, by its target.
+    pub(super) fn block_stats(&self, target: &CStr) -> Result<Params, Error> {
+        let (mut params, mut count) = (Params::room(), PARAMS.into());
+        let list = params.list.as_mut_ptr();
+        // SAFETY: as above; the target ends with NUL.
+        match unsafe { sys::virDomainBlockStatsFlags(self.0.as_ptr(), target.as_ptr(), list, &raw mut count, 0) } {
+            0 => params.filled(count),
+            _ => Err(Error::last_error()),
+        }
+    }
+}
+
+/// The most typed parameters that libvirt lets a client ask for about one disk. There are 8; CPU totals are 3.
+const PARAMS: u8 = 16;
+
+/// The typed parameters of a call about one thing.
+pub(super) struct Params {
+    list: [sys::virTypedParameter; PARAMS as usize],
+    /// How many libvirt filled.
+    count: c_int,
+}
+
+impl Params {
+    fn room() -> Self {
+        // SAFETY: a parameter is a plain C struct of numbers and a union whose pointer may be NULL: zeros are valid.
+        Self { list: unsafe { mem::zeroed() }, count: 0 }
+    }
+
+    fn filled(mut self, count: c_int) -> Result<Self, Error> {
+        if count < 0 {
+            return Err(Error::last_error());
+        }
+        self.count = count.min(PARAMS.into());
+        Ok(self)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&[u8], Value<'_>)> {
+        self.list.iter().take(self.count.unsigned_abs() as usize).map(|param| (name(&param.field), value(param)))
+    }
+}
+
+impl Drop for Params {
+    fn drop(&mut self) {
+        // SAFETY: libvirt filled the first `count`; their strings are ours to free, and nobody has them any more.
+        unsafe { sys::virTypedParamsClear(self.list.as_mut_ptr(), self.count) }
     }
 }
 
@@ -83,7 +216,7 @@ pub(super) fn all_active(connection: &Connection, groups: GroupSet) -> Result<Re
     Records::new(list, count)
 }
 
-/// `virDomainListGetStats` of chosen domains, with NOWAIT. All handles must be of one connection; libvirt refuses a mix.
+/// `virDomainListGetStats` of chosen domains, with NOWAIT. All handles must be of one connection, or libvirt refuses.
 pub(super) fn of_domains<'c>(handles: &[&'c Handle], groups: GroupSet) -> Result<Records<'c>, Error> {
     // SAFETY: the pointers are used in this function only, while `handles` keeps the domains.
     let mut domains: Vec<sys::virDomainPtr> = handles.iter().map(|handle| unsafe { handle.get().as_ptr() }).collect();
@@ -105,6 +238,8 @@ fn mask(groups: GroupSet) -> u32 {
             Group::Interface => sys::VIR_DOMAIN_STATS_INTERFACE,
             Group::Block => sys::VIR_DOMAIN_STATS_BLOCK,
             Group::Balloon => sys::VIR_DOMAIN_STATS_BALLOON,
+            // Has a call of its own.
+            Group::BlockInfo => 0,
         })
         .fold(0, |mask, bit| mask | bit)
 }
@@ -148,10 +283,8 @@ pub(super) struct Record<'r>(&'r sys::virDomainStatsRecord);
 
 impl<'r> Record<'r> {
     pub(super) fn id(&self) -> Option<DomainId> {
-        let mut uuid = [0; sys::VIR_UUID_BUFLEN as usize];
-        // SAFETY: the record holds a reference to its domain, and the buffer has the length that libvirt writes.
-        let result = unsafe { sys::virDomainGetUUID(self.0.dom, uuid.as_mut_ptr()) };
-        (result == 0).then(|| DomainId::from_bytes(uuid))
+        // SAFETY: the record holds a reference to its domain.
+        unsafe { uuid(self.0.dom) }
     }
 
     pub(super) fn name(&self) -> Box<str> {
@@ -192,8 +325,8 @@ fn name(field: &[c_char; sys::VIR_TYPED_PARAM_FIELD_LENGTH as usize]) -> &[u8] {
 
 fn value(param: &sys::virTypedParameter) -> Value<'_> {
     let value = &param.value;
-    // SAFETY: `type_` says which member of the union libvirt set; strings are NUL-terminated or NULL and live as long as
-    // the parameter.
+    // SAFETY: `type_` says which member of the union libvirt set; strings are NUL-terminated or NULL and live as long
+    // as the parameter.
     unsafe {
         match u32::try_from(param.type_).unwrap_or(0) {
             sys::VIR_TYPED_PARAM_INT => Value::Signed(i64::from(value.i)),
@@ -205,4 +338,25 @@ fn value(param: &sys::virTypedParameter) -> Value<'_> {
             _ => Value::Other,
         }
     }
+}
+
+/// A duplicate of a file descriptor that libvirt keeps to itself; what it is of, only the duplicate can tell.
+pub(super) fn duplicate(fd: RawFd) -> Option<OwnedFd> {
+    // SAFETY: borrowed for this one system call, which refuses a number that is not open. Should the number be closed
+    // and given out again meanwhile, what is duplicated is another open file, which the caller must expect.
+    let borrowed = (fd >= 0).then(|| unsafe { BorrowedFd::borrow_raw(fd) })?;
+    rustix::io::fcntl_dupfd_cloexec(borrowed, 0).ok()
+}
+
+/// `SO_PEERCRED`: who listened at the other end; `None` if that process is in no namespace of ours. `rustix` has this
+/// call too, and no value for that case.
+pub(super) fn peer_pid(socket: &OwnedFd) -> Option<u32> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the descriptor is open, and the kernel writes at most `length` bytes to a local of that size.
+    let result = unsafe {
+        let peer = (&raw mut peer).cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, peer, &raw mut length)
+    };
+    u32::try_from(peer.pid).ok().filter(|pid| result == 0 && *pid != 0)
 }

@@ -15,11 +15,17 @@ pub enum Group {
     Block,
     /// Memory, as the balloon and the host see it.
     Balloon,
+    /// Sizes of each disk, asked for disk by disk: a call can hang on storage that does not answer.
+    BlockInfo,
 }
 
 impl Group {
     /// Every group, in the order in which they are shown.
-    pub const ALL: [Self; 6] = [Self::State, Self::Cpu, Self::Vcpu, Self::Interface, Self::Block, Self::Balloon];
+    pub const ALL: [Self; 7] =
+        [Self::State, Self::Cpu, Self::Vcpu, Self::Interface, Self::Block, Self::Balloon, Self::BlockInfo];
+
+    /// The groups that a bulk call brings.
+    pub const BULK: [Self; 6] = [Self::State, Self::Cpu, Self::Vcpu, Self::Interface, Self::Block, Self::Balloon];
 
     /// The value of a `group` label, and the name in the configuration.
     #[must_use]
@@ -31,6 +37,23 @@ impl Group {
             Self::Interface => "interface",
             Self::Block => "block",
             Self::Balloon => "balloon",
+            Self::BlockInfo => "block_info",
+        }
+    }
+
+    /// Does a bulk call bring it?
+    #[must_use]
+    pub fn is_bulk(self) -> bool {
+        Self::BULK.contains(&self)
+    }
+
+    /// Does asking for it wait for QEMU's monitor, so that one hung QEMU can hold the call? CPU does because of the halt
+    /// polling figures that libvirt asks QEMU for along with it.
+    #[must_use]
+    pub fn enters_monitor(self) -> bool {
+        match self {
+            Self::Cpu | Self::Vcpu | Self::Block | Self::Balloon | Self::BlockInfo => true,
+            Self::State | Self::Interface => false,
         }
     }
 
@@ -48,6 +71,12 @@ pub struct GroupSet(u16);
 impl GroupSet {
     /// No group.
     pub const EMPTY: Self = Self(0);
+
+    /// Just this group.
+    #[must_use]
+    pub fn of(group: Group) -> Self {
+        Self(Self::bit(group))
+    }
 
     /// Is nothing in it?
     #[must_use]
@@ -114,6 +143,12 @@ mod tests {
             assert_eq!(Group::from_label(group.label()), Some(group));
         }
         assert_eq!(Group::from_label("cpu_total"), None);
+    }
+
+    #[test]
+    fn every_group_but_block_info_is_brought_by_bulk_calls() {
+        let others: Vec<Group> = Group::ALL.into_iter().filter(|group| !group.is_bulk()).collect();
+        assert_eq!(others, [Group::BlockInfo]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::{DomainId, RunId, StateSample};
+use super::{DomainId, Peer, RunId, StateSample};
 
 /// What the XML of a domain says; it changes seldom.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -143,6 +143,8 @@ pub struct InventoryReply {
     pub versions: HostVersions,
     /// Domains whose XML could not be read or understood.
     pub failed_descriptions: u64,
+    /// Who answered.
+    pub peer: Option<Peer>,
 }
 
 #[cfg(test)]

@@ -3,21 +3,30 @@
 //! Uses nothing else of ours; everybody may use it. Units are in the names: `_ns`, `_bytes`, `_kib`.
 
 mod group;
+mod health;
 mod ids;
 mod inventory;
+mod process;
 mod rates;
 mod sample;
 mod source;
+mod storage;
 
 pub use group::{Group, GroupSet};
+pub use health::{DomainHealth, Standing};
 pub use ids::{DomainId, RunId, Stamp};
 pub use inventory::{
     DiskDescription, DomainDescription, HostVersions, InventoryReply, InventoryRequest, ListedDomain, NicDescription,
     OpenStack,
 };
+pub use process::{Process, ProcessState, Processes};
 pub use rates::per_second;
 pub use sample::{
-    BalloonSample, Block, BlockSample, CpuSample, DomainRecord, Figures, Interface, InterfaceSample, Io, StateSample,
-    Traffic, Vcpu, VcpuSample, state_name,
+    BalloonSample, Block, BlockInfo, BlockSample, CpuSample, DomainRecord, Figures, Interface, InterfaceSample, Io,
+    StateSample, Traffic, Vcpu, VcpuSample, state_name,
 };
-pub use source::{BulkReply, BulkRequest, DecodeCounts, Scope, Source, SourceError, SourceFactory};
+pub use source::{
+    BulkReply, BulkRequest, Control, ControlState, DecodeCounts, DomainEvent, EventSink, Peer, Scope, Source,
+    SourceError, SourceFactory,
+};
+pub use storage::Storage;

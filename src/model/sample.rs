@@ -128,6 +128,17 @@ pub struct Io {
     pub time_ns: Option<u64>,
 }
 
+/// What `virDomainGetBlockInfo` says of one disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct BlockInfo {
+    /// `capacity`, bytes: the size that the guest sees.
+    pub capacity_bytes: Option<u64>,
+    /// `allocation`, bytes: the highest byte written to, or what the file occupies.
+    pub allocation_bytes: Option<u64>,
+    /// `physical`, bytes: the size of the file or device on the host.
+    pub physical_bytes: Option<u64>,
+}
+
 /// libvirt `balloon.*`. All but the first two need QEMU's monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct BalloonSample {

@@ -1,23 +1,45 @@
-//! Turns what is due into jobs, and answers into samples.
+//! The engine's threads: the scheduler, and the pools that it gives orders to.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
-use super::complaint::Complaint;
-use super::lanes::{BulkLane, InventoryLane};
-use super::pool::{Answer, Dispatch, Finished, Job, Pool, Workshop};
+use super::budget::Budget;
+use super::core::{Core, Pools};
+use super::lanes::Lane;
+use super::pool::{Pool, Size};
+use super::work::{Finished, Workshop};
 use crate::config::Sampling;
-use crate::model::{BulkReply, BulkRequest, InventoryReply, Scope, SourceError, SourceFactory, Stamp};
-use crate::store::{StaleAfter, Store};
+use crate::model::{DomainEvent, EventSink, Processes, SourceFactory, Storage};
+use crate::store::Store;
+
+/// Threads of a lane that may be stuck beside those that work. With the default budget more calls are never stuck in one.
+const SPARE: usize = 3;
+/// Free calls are soon done, but one that looks at a monitor may wait for a lock, and must keep no sample waiting.
+const FREE_THREADS: usize = 2;
+/// Threads that look at storage at most: so many mounts may hang before others are looked at no more. Half of them look at
+/// once, since a network's answer takes its time.
+const STORAGE_THREADS: usize = 8;
+
+/// What an engine samples with.
+pub struct Parts {
+    /// Opens connections.
+    pub factory: Arc<dyn SourceFactory>,
+    /// Looks at QEMU processes.
+    pub processes: Box<dyn Processes>,
+    /// Looks at storage.
+    pub storage: Arc<dyn Storage>,
+    /// The places at libvirtd; outlives the engine, since calls do.
+    pub budget: Budget,
+}
 
 /// A running engine. Dropping it stops the sampling; calls under way end on their own, and nobody waits for them.
 pub struct Engine {
     stop: Option<Sender<()>>,
     scheduler: Option<JoinHandle<()>>,
+    factory: Arc<dyn SourceFactory>,
 }
 
 impl Drop for Engine {
@@ -27,6 +49,8 @@ impl Drop for Engine {
         if self.scheduler.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("the scheduler panicked; this is a bug of virtstatd");
         }
+        // An attempt to connect that hangs would keep those of the next engine waiting.
+        self.factory.abandon_opening();
     }
 }
 
@@ -34,206 +58,63 @@ impl Drop for Engine {
 ///
 /// # Errors
 /// If a thread cannot be started.
-pub fn start(settings: &Sampling, factory: &Arc<dyn SourceFactory>, store: Arc<Store>) -> std::io::Result<Engine> {
+pub fn start(settings: &Sampling, parts: Parts, store: Arc<Store>) -> std::io::Result<Engine> {
     let (sender, finished) = unbounded();
+    let (event_sender, events) = unbounded();
     let epoch = Arc::new(AtomicU64::new(0));
-    let workshop = |name| Workshop {
-        name,
-        factory: Arc::clone(factory),
-        store: Arc::clone(&store),
-        finished: sender.clone(),
-        epoch: Arc::clone(&epoch),
+    let sink: EventSink = Arc::new(move |event| {
+        // The engine that listened may be gone; the connection goes with its worker.
+        let _ = event_sender.send(event);
+    });
+    let pool = |lane: Lane, working: usize, cap: usize| {
+        let workshop = Workshop {
+            name: lane.label(),
+            factory: Arc::clone(&parts.factory),
+            storage: Arc::clone(&parts.storage),
+            store: Arc::clone(&store),
+            finished: sender.clone(),
+            epoch: Arc::clone(&epoch),
+            events: (lane == Lane::Inventory).then(|| Arc::clone(&sink)),
+        };
+        Pool::new(lane.label(), Size { working, cap }, Arc::clone(&store), workshop.hire())
     };
-    let bulk = Pool::start(settings.workers, &workshop(BulkLane::LABEL))?;
-    let inventory = Pool::start(1, &workshop(InventoryLane::LABEL))?;
-    let mut core = Core::new(settings, store, (Box::new(bulk), Box::new(inventory)), epoch);
+    let pools = Pools {
+        free: pool(Lane::Free, FREE_THREADS, FREE_THREADS + SPARE),
+        monitor: pool(Lane::Monitor, settings.workers, settings.workers + SPARE),
+        block_info: pool(Lane::BlockInfo, 1, 1 + SPARE),
+        inventory: pool(Lane::Inventory, 1, 1 + SPARE),
+        storage: pool(Lane::Storage, STORAGE_THREADS / 2, STORAGE_THREADS),
+    };
+    let factory = Arc::clone(&parts.factory);
+    let mut core = Core::new(settings, store, pools, parts, epoch);
     let (stop, stopped) = bounded(0);
     let scheduler = thread::Builder::new().name("scheduler".to_owned());
-    let scheduler = scheduler.spawn(move || core.run(&finished, &stopped))?;
-    Ok(Engine { stop: Some(stop), scheduler: Some(scheduler) })
+    let scheduler = scheduler.spawn(move || run(&mut core, &finished, &events, &stopped))?;
+    Ok(Engine { stop: Some(stop), scheduler: Some(scheduler), factory })
 }
 
-/// The engine without its threads: time and answers are handed in.
-pub(super) struct Core {
-    /// Also brings the clock.
-    store: Arc<Store>,
-    bulk: BulkLane,
-    bulk_pool: Box<dyn Dispatch>,
-    inventory: InventoryLane,
-    inventory_pool: Box<dyn Dispatch>,
-    epoch: Arc<AtomicU64>,
-    /// Has a connection been tried? Before that, nothing is skipped for want of one.
-    tried: bool,
-    up: bool,
-    was_up: bool,
-    bulk_lost: bool,
-    bulk_complaint: Complaint,
-    inventory_complaint: Complaint,
-}
-
-impl Core {
-    pub(super) fn new(
-        settings: &Sampling,
-        store: Arc<Store>,
-        (bulk_pool, inventory_pool): (Box<dyn Dispatch>, Box<dyn Dispatch>),
-        epoch: Arc<AtomicU64>,
-    ) -> Self {
-        let mut stale_after = StaleAfter::default();
-        for (group, period) in &settings.groups {
-            stale_after.set(*group, settings.stale_after(*period));
+fn run(core: &mut Core, finished: &Receiver<Finished>, events: &Receiver<DomainEvent>, stopped: &Receiver<()>) {
+    loop {
+        core.tick();
+        let wait = core.wait();
+        crossbeam_channel::select! {
+            recv(finished) -> message => match message {
+                Ok(message) => core.finished(message),
+                Err(_) => return,
+            },
+            recv(events) -> event => match event {
+                Ok(event) => core.event(event),
+                Err(_) => return,
+            },
+            recv(stopped) -> _ => return,
+            default(wait) => {}
         }
-        stale_after.set_list(settings.stale_after(settings.inventory));
-        store.configure(stale_after);
-        let now = store.now();
-        Self {
-            bulk: BulkLane::new(settings.groups.iter().copied(), now),
-            inventory: InventoryLane::new(settings.inventory, now),
-            store,
-            bulk_pool,
-            inventory_pool,
-            epoch,
-            tried: false,
-            up: false,
-            was_up: false,
-            bulk_lost: false,
-            bulk_complaint: Complaint::default(),
-            inventory_complaint: Complaint::default(),
+        // What came meanwhile is taken in one go: a tick looks at every domain.
+        while let Ok(message) = finished.try_recv() {
+            core.finished(message);
         }
-    }
-
-    fn run(&mut self, finished: &Receiver<Finished>, stopped: &Receiver<()>) {
-        loop {
-            self.tick();
-            let now = self.store.now();
-            let wait = self.next().map_or(Duration::from_secs(3600), |at| at.saturating_duration_since(now));
-            crossbeam_channel::select! {
-                recv(finished) -> message => match message {
-                    Ok(message) => self.finished(message),
-                    Err(_) => return,
-                },
-                recv(stopped) -> _ => return,
-                default(wait) => {}
-            }
-        }
-    }
-
-    pub(super) fn next(&self) -> Option<Instant> {
-        let inventory = self.inventory.next(self.store.now());
-        inventory.into_iter().chain(self.bulk.next()).min()
-    }
-
-    /// Starts what is due.
-    pub(super) fn tick(&mut self) {
-        let now = self.store.now();
-        if let Some(request) = self.inventory.turn(now, || self.store.known_descriptions())
-            && self.inventory_pool.dispatch(Job::Inventory(request)).is_err()
-        {
-            // One thread, one call at a time: it can only be gone.
-            self.skip(InventoryLane::LABEL, "busy", 1);
-            self.inventory.failed(false, now);
-        }
-        let turn = self.bulk.turn(now);
-        if !self.up {
-            if self.tried {
-                self.skip(BulkLane::LABEL, "disconnected", turn.ask.union(turn.busy).iter().count());
-            }
-            return;
-        }
-        self.skip(BulkLane::LABEL, "busy", turn.busy.iter().count());
-        if !turn.ask.is_empty() {
-            let job = Job::Bulk(BulkRequest { groups: turn.ask, scope: Scope::All });
-            match self.bulk_pool.dispatch(job) {
-                Ok(()) => self.bulk.started(turn.ask),
-                Err(_) => self.skip(BulkLane::LABEL, "busy", turn.ask.iter().count()),
-            }
-        }
-    }
-
-    fn skip(&self, lane: &str, reason: &str, turns: usize) {
-        let turns = u64::try_from(turns).unwrap_or(u64::MAX);
-        self.store.metrics.lane_skipped.with_label_values(&[lane, reason]).inc_by(turns);
-    }
-
-    /// Takes the end of a job.
-    pub(super) fn finished(&mut self, finished: Finished) {
-        let Finished { started, ended, answer } = finished;
-        let lane = match &answer {
-            Answer::Bulk(..) => BulkLane::LABEL,
-            Answer::Inventory(_) => InventoryLane::LABEL,
-        };
-        let metrics = &self.store.metrics;
-        let result = if answer.error().is_none() { "ok" } else { "error" };
-        metrics.lane_runs.with_label_values(&[lane, result]).inc();
-        let took = ended.saturating_duration_since(started.at);
-        metrics.lane_duration.with_label_values(&[lane]).observe(took.as_secs_f64());
-        if answer.error().is_some_and(|error| matches!(error, SourceError::Disconnected { .. })) {
-            // libvirtd went away, most likely, and every other connection with it.
-            self.epoch.fetch_add(1, Ordering::Release);
-        }
-        match answer {
-            Answer::Bulk(request, reply) => self.bulk_ended(started, &request, reply),
-            Answer::Inventory(reply) => self.inventory_ended(started, reply),
-        }
-    }
-
-    fn bulk_ended(&mut self, started: Stamp, request: &BulkRequest, reply: Result<BulkReply, SourceError>) {
-        self.bulk.ended(request.groups);
-        match reply {
-            Ok(reply) => {
-                if self.bulk_complaint.settle() {
-                    tracing::info!("bulk stats come again");
-                    self.store.set_bulk_problem(None);
-                }
-                self.bulk.succeeded();
-                let changes = self.store.apply_bulk(started, request, reply);
-                if changes.domains || !changes.devices.is_empty() {
-                    self.inventory.request(changes.devices);
-                }
-            }
-            Err(error) => {
-                let text = error.to_string();
-                if self.bulk_complaint.is_news(&text, self.store.now()) {
-                    tracing::warn!(%error, "no bulk stats");
-                }
-                self.store.set_bulk_problem(Some(&text));
-                if error.is_disconnect() {
-                    self.bulk_lost |= self.bulk.lost();
-                    self.inventory.request([]);
-                }
-            }
-        }
-    }
-
-    fn inventory_ended(&mut self, started: Stamp, reply: Result<InventoryReply, SourceError>) {
-        let now = self.store.now();
-        self.tried = true;
-        match reply {
-            Ok(reply) => {
-                let domains = reply.domains.len();
-                self.inventory.succeeded();
-                self.store.apply_inventory(started, reply);
-                if !self.up {
-                    tracing::info!(domains, "connected to libvirt");
-                    if self.was_up {
-                        self.store.metrics.reconnects.inc();
-                    }
-                    (self.up, self.was_up) = (true, true);
-                    self.bulk.restart(now);
-                } else if std::mem::take(&mut self.bulk_lost) {
-                    self.bulk.restart(now);
-                }
-                self.inventory_complaint.settle();
-            }
-            Err(error) => {
-                let was_connected = !matches!(error, SourceError::Connect { .. });
-                self.inventory.failed(was_connected, now);
-                let text = error.to_string();
-                if self.inventory_complaint.is_news(&text, now) {
-                    tracing::warn!(%error, "libvirt does not answer; trying again");
-                }
-                self.up = false;
-                self.store.link_lost(&text);
-            }
+        while let Ok(event) = events.try_recv() {
+            core.event(event);
         }
     }
 }

@@ -1,15 +1,37 @@
 //! When what is asked, by whom, and where the answer goes.
 //!
-//! Timers start *lanes* ([`lanes`]: pure state, no threads); a lane's turn becomes a job for a [`pool`] of threads, each
-//! with its own source; the [`engine`] puts answers into the store. Sources come as traits: libvirt is not known here.
+//! Timers start *lanes* ([`lanes`]: pure state, no threads). A lane's turn becomes calls, each with a place in the
+//! [`budget`] of calls open at libvirtd, made by a worker of a [`pool`] under a [`deadline`]. The [`core`] writes off what
+//! overruns, asks again for what it did not bring, and keeps a [`ward`] of domains that do not answer ([`health`] is the
+//! state of one). Sources come as traits: libvirt is not known here.
+//! The [`rhythm`] learns when scrapers come; [`steering`] moves the timers of the lanes so that samples are taken just
+//! before.
 
+mod answers;
+mod budget;
 mod complaint;
+mod core;
+mod deadline;
+mod disks;
+mod dispatch;
 mod engine;
+mod health;
 mod lanes;
+mod overdue;
 mod pool;
+mod questions;
+mod rhythm;
 mod schedule;
+mod steering;
+mod storage;
+mod ward;
+mod work;
 
+#[cfg(all(test, feature = "model-check"))]
+mod model;
 #[cfg(test)]
+#[cfg_attr(feature = "model-check", allow(dead_code, unused_imports))]
 mod tests;
 
-pub use engine::{Engine, start};
+pub use budget::Budget;
+pub use engine::{Engine, Parts, start};

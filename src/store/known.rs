@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::snapshot::Domain;
 use super::window::Windows;
-use crate::model::{DomainDescription, DomainId, DomainRecord, RunId, Stamp};
+use crate::model::{DomainDescription, DomainHealth, DomainId, DomainRecord, RunId, Stamp};
 
 pub(super) struct Known {
     pub(super) domain: Arc<Domain>,
@@ -17,6 +17,10 @@ pub(super) struct Known {
     pub(super) described: Option<Option<RunId>>,
     pub(super) disks: Option<u64>,
     pub(super) nics: Option<u64>,
+    /// If the run before had the same id: answers to what was asked before this moment may be about that one.
+    not_before: Option<Instant>,
+    /// When the QEMU process of this run started, in clock ticks.
+    process: Option<u64>,
 }
 
 impl Known {
@@ -26,21 +30,39 @@ impl Known {
             name: name.into(),
             run,
             known_since: started,
+            health: DomainHealth::default(),
             resting: None,
             description: None,
             windows: Windows::default(),
         });
-        Self { domain, seen: started.at, described: None, disks: None, nics: None }
+        Self { domain, seen: started.at, described: None, disks: None, nics: None, not_before: None, process: None }
     }
 
     /// Another run: its counters began anew, so nothing of the old samples may be compared with them.
     pub(super) fn begin_run(&mut self, run: Option<RunId>, started: Stamp) {
+        let same_id = self.domain.run == run;
+        self.not_before = same_id.then_some(started.at);
+        if same_id {
+            // By its id alone nobody could tell that its XML is that of the run before.
+            self.described = None;
+        }
         let domain = Arc::make_mut(&mut self.domain);
         domain.run = run;
         domain.known_since = started;
+        domain.health = DomainHealth::default();
         domain.resting = None;
         domain.windows = Windows::default();
-        (self.disks, self.nics) = (None, None);
+        (self.disks, self.nics, self.process) = (None, None, None);
+    }
+
+    /// May an answer to what was asked then be about a run before this one, though it bears its id?
+    pub(super) fn predates_run(&self, started: Stamp) -> bool {
+        self.not_before.is_some_and(|begin| started.at < begin)
+    }
+
+    /// Notes when the process of this run started. Another start than the one noted is another run.
+    pub(super) fn is_another_process(&mut self, start_ticks: u64) -> bool {
+        self.process.replace(start_ticks).is_some_and(|before| before != start_ticks)
     }
 
     /// Did the domain start anew under the same run id? libvirt numbers runs from 1 again when it is restarted itself while

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use super::process::ProcessCollector;
@@ -16,6 +17,18 @@ const CALL_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2
 const HTTP_SECONDS: &[f64] =
     &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
 
+/// The calls that a deadline is set to.
+const CALLS: [&str; 8] = [
+    "virConnectOpen",
+    "virConnectGetAllDomainStats",
+    "virDomainListGetStats",
+    "virDomainGetBlockInfo",
+    "virDomainBlockStatsFlags",
+    "virDomainGetControlInfo",
+    "virDomainGetCPUStats",
+    "virConnectListAllDomains",
+];
+
 /// Counters and gauges about ourselves. Those with a closed set of labels start at 0, so that `rate()` sees the first
 /// event.
 #[allow(missing_docs)] // The help texts below say it.
@@ -24,6 +37,10 @@ pub struct SelfMetrics {
     pub lane_runs: IntCounterVec,
     pub lane_duration: HistogramVec,
     pub lane_skipped: IntCounterVec,
+    pub calls_open: IntGaugeVec,
+    pub calls_timed_out: IntCounterVec,
+    pub quarantined: IntGauge,
+    pub storage_blocked: IntGauge,
     pub samples_dropped: IntCounterVec,
     pub workers: IntGaugeVec,
     pub reconnects: IntCounter,
@@ -42,7 +59,7 @@ impl SelfMetrics {
             lane_runs: counters(
                 &registry,
                 "lane_runs_total",
-                "Calls of a lane that ended, by result.",
+                "Calls of a lane that ended, by result; timeout: written off at the deadline, whatever came of it later.",
                 &["lane", "result"],
             ),
             lane_duration: {
@@ -53,19 +70,39 @@ impl SelfMetrics {
             lane_skipped: counters(
                 &registry,
                 "lane_skipped_total",
-                "Turns of a lane (for bulk: of a stats group) that were skipped, by reason.",
+                "Turns of a lane (free and monitor: of a stats group) that were skipped, by reason: disconnected, no_place (enough calls are open at libvirtd), unresponsive (a domain that is left alone).",
                 &["lane", "reason"],
             ),
+            calls_open: gauges(
+                &registry,
+                "calls_open",
+                "Calls that are open at libvirtd, by what they are for; orphaned: those whose connection died, and which libvirtd may still hold.",
+                &["kind"],
+            ),
+            calls_timed_out: counters(
+                &registry,
+                "calls_timed_out_total",
+                "Calls that were written off at their deadline, by libvirt's name of the function.",
+                &["call"],
+            ),
+            quarantined: gauge(
+                &registry,
+                "quarantined_domains",
+                "Domains whose monitor is not asked with the others, because a call hung on it or its QEMU cannot answer.",
+            ),
+            storage_blocked: gauge(&registry, "storage_blocked", "Mounts with images of domains that do not answer."),
             samples_dropped: counters(
                 &registry,
                 "samples_dropped_total",
-                "Samples of one domain and group that were not taken: late (newer ones are known).",
+                "Samples of one domain and group that were not taken: late (newer ones are known, or it was stale when it came).",
                 &["reason"],
             ),
-            workers: {
-                let options = Opts::new("virtstatd_workers", "Threads that make calls to libvirt, by state.");
-                registered(&registry, IntGaugeVec::new(options, &["pool", "state"]))
-            },
+            workers: gauges(
+                &registry,
+                "workers",
+                "Threads that make calls that can block, by state; stuck: the call was written off and has not returned.",
+                &["pool", "state"],
+            ),
             reconnects: registered(
                 &registry,
                 IntCounter::new("virtstatd_reconnects_total", "Times that the inventory found libvirt again."),
@@ -119,17 +156,25 @@ impl SelfMetrics {
     }
 
     fn start_at_zero(&self) {
-        for lane in ["bulk", "inventory"] {
-            for result in ["ok", "error"] {
+        for lane in ["free", "monitor", "block_info", "inventory"] {
+            for result in ["ok", "error", "timeout"] {
                 self.lane_runs.with_label_values(&[lane, result]);
             }
             self.lane_duration.with_label_values(&[lane]);
-            for reason in ["busy", "disconnected"] {
+            for reason in ["disconnected", "no_place", "unresponsive"] {
                 self.lane_skipped.with_label_values(&[lane, reason]);
             }
-            for state in ["idle", "busy"] {
-                self.workers.with_label_values(&[lane, state]);
+        }
+        for pool in ["free", "monitor", "block_info", "inventory", "storage"] {
+            for state in ["idle", "busy", "stuck"] {
+                self.workers.with_label_values(&[pool, state]);
             }
+        }
+        for kind in ["free", "monitor", "probation", "block_info", "inventory", "control", "orphaned"] {
+            self.calls_open.with_label_values(&[kind]);
+        }
+        for call in CALLS {
+            self.calls_timed_out.with_label_values(&[call]);
         }
         self.samples_dropped.with_label_values(&["late"]);
         self.series_dropped.with_label_values(&["duplicate"]);
@@ -174,6 +219,14 @@ impl SelfMetrics {
         let families = self.registry.gather();
         families.iter().map(|f| (f.name().to_owned(), kind(f), f.help().to_owned())).collect()
     }
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    registered(registry, IntGauge::new(format!("virtstatd_{name}"), help))
+}
+
+fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+    registered(registry, IntGaugeVec::new(Opts::new(format!("virtstatd_{name}"), help), labels))
 }
 
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {

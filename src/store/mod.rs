@@ -3,9 +3,12 @@
 //! The sampler writes, exporters read snapshots, and neither waits for the other. Also home of the sampler's own
 //! metrics. Uses `model` and `clock` only.
 
+mod block_info;
+mod heartbeats;
 mod known;
 mod metrics;
 mod process;
+mod scrapes;
 mod snapshot;
 mod state;
 #[allow(clippy::module_inception)]
@@ -15,7 +18,10 @@ mod window;
 #[cfg(test)]
 mod tests;
 
+pub use block_info::{BlockInfoAnswer, DiskSizes};
+pub use heartbeats::{Part, STILL_AFTER};
 pub use metrics::SelfMetrics;
+pub use scrapes::ScraperId;
 pub use snapshot::{Domain, Link, Snapshot, StaleAfter};
 pub use state::Changes;
 pub use store::Store;

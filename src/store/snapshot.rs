@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::window::{Sampled, Window, Windows};
-use crate::model::{DomainDescription, DomainId, Group, HostVersions, RunId, Stamp, StateSample};
+use crate::model::{
+    Block, BlockInfo, DomainDescription, DomainHealth, DomainId, Group, HostVersions, RunId, Stamp, StateSample,
+};
 
 /// One domain: who it is, what its XML says, and its samples.
 #[derive(Debug, Clone)]
@@ -18,6 +20,8 @@ pub struct Domain {
     pub run: Option<RunId>,
     /// Since when we know of this run.
     pub known_since: Stamp,
+    /// How it answers, in this run.
+    pub health: DomainHealth,
     /// State of a domain that is not running; running ones are sampled.
     pub resting: Option<Sampled<StateSample>>,
     /// Its XML, once read.
@@ -31,6 +35,36 @@ impl Domain {
     #[must_use]
     pub fn state(&self) -> Option<&Sampled<StateSample>> {
         self.windows.state.newest().or(self.resting.as_ref())
+    }
+
+    /// Is there anything of that group to ask this domain for?
+    #[must_use]
+    pub fn has(&self, group: Group) -> bool {
+        match group {
+            Group::BlockInfo => self.disks().next().is_some() || self.windows.block_info.oldest().is_some(),
+            _ => true,
+        }
+    }
+
+    /// For how long it has not answered; zero while it does.
+    #[must_use]
+    pub fn unresponsive_for(&self, now: Instant) -> Duration {
+        self.health.unresponsive_since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since.at))
+    }
+
+    /// The targets of its disks: those of the newest block sample, else those of its XML.
+    pub fn disks(&self) -> impl Iterator<Item = &str> {
+        let sampled = self.windows.block.newest().map(|block| &block.figures.disks);
+        let described = self.description.as_ref().filter(|_| sampled.is_none()).map(|it| &it.disks);
+        let sampled = sampled.into_iter().flatten().filter_map(|disk| self.target(disk));
+        sampled.chain(described.into_iter().flatten().map(|disk| &*disk.target))
+    }
+
+    /// The target of a disk of its block sample.
+    #[must_use]
+    pub fn target<'a>(&'a self, disk: &'a Block) -> Option<&'a str> {
+        let described = || Some(&*self.description.as_ref()?.disks.get(disk.index as usize)?.target);
+        disk.name.as_deref().or_else(described).filter(|target| !target.is_empty())
     }
 
     /// How old the newest sample of a group is: since the start of its call, or since we know of this run if there is
@@ -109,6 +143,8 @@ pub struct Snapshot {
     pub link: Link,
     /// What is wrong at present, in words: the connection, else the bulk calls.
     pub problem: Option<Arc<str>>,
+    /// What could be set better, in words.
+    pub hint: Option<Arc<str>>,
     /// Why this is not yet a complete picture; `None` once every running domain was asked for every group.
     pub incomplete: Option<Arc<str>>,
     /// When a group is stale.
@@ -127,11 +163,30 @@ impl Snapshot {
         place.and_then(|place| self.domains.get(place))
     }
 
+    /// The domain with that id.
+    #[must_use]
+    pub fn get(&self, id: DomainId) -> Option<&Arc<Domain>> {
+        self.order.places.get(&id).and_then(|place| self.domains.get(*place))
+    }
+
     /// The figures of a window, if they are fresh enough to be exported as current.
     pub fn fresh<'w, T>(&self, window: &'w Window<T>, group: Group, now: Instant) -> Option<&'w T> {
         let newest = window.newest()?;
-        let limit = self.stale_after.get(group)?;
-        (now.saturating_duration_since(newest.started.at) <= limit).then_some(&newest.figures)
+        self.is_fresh(newest.started, group, now).then_some(&newest.figures)
+    }
+
+    /// Is what was asked for then fresh enough to be exported as current?
+    #[must_use]
+    pub fn is_fresh(&self, started: Stamp, group: Group, now: Instant) -> bool {
+        let age = now.saturating_duration_since(started.at);
+        self.stale_after.get(group).is_some_and(|limit| age <= limit)
+    }
+
+    /// The sizes of a disk and when they were asked for, if they are fresh enough to be exported as current.
+    #[must_use]
+    pub fn fresh_sizes(&self, domain: &Domain, target: &str, now: Instant) -> Option<(BlockInfo, Stamp)> {
+        let (sizes, started) = domain.windows.block_info.get(target)?;
+        self.is_fresh(started, Group::BlockInfo, now).then_some((sizes, started))
     }
 
     /// Is the list of domains, running or not, new enough to be exported as current?
@@ -148,10 +203,10 @@ impl Snapshot {
     #[must_use]
     pub fn next_staleness(&self, now: Instant) -> Option<Instant> {
         let moments = self.domains.iter().flat_map(|domain| {
-            self.stale_after.groups().filter_map(|group| {
-                let limit = self.stale_after.get(group)?;
-                Some(domain.windows.started(group)?.at + limit)
-            })
+            let samples = self.stale_after.groups().filter(|group| group.is_bulk());
+            let samples = samples.filter_map(|group| Some((group, domain.windows.started(group)?)));
+            let sizes = domain.windows.block_info.iter().map(|(_, _, started)| (Group::BlockInfo, started));
+            samples.chain(sizes).filter_map(|(group, started)| Some(started.at + self.stale_after.get(group)?))
         });
         moments.chain(self.list_stale_at()).filter(|moment| *moment >= now).min()
     }

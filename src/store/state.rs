@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
+use super::block_info::BlockInfoAnswer;
 use super::known::Known;
 use super::snapshot::{Link, Order, Snapshot, StaleAfter};
 use super::window::Sampled;
-use crate::model::{DomainId, DomainRecord, Group, GroupSet, ListedDomain, RunId, Stamp};
+use crate::model::{DomainHealth, DomainId, DomainRecord, Group, GroupSet, ListedDomain, RunId, Stamp};
 
 /// For how long it is remembered that a domain went away, so that an answer asked for earlier cannot bring it back. What a
 /// call that took longer says about unknown domains is not believed.
@@ -35,6 +36,7 @@ pub(super) struct State {
     /// When the newest list was asked for.
     pub(super) listed: Option<Stamp>,
     pub(super) bulk_problem: Option<Arc<str>>,
+    pub(super) hint: Option<Arc<str>>,
     pub(super) answered: GroupSet,
     pub(super) sampled: Option<Stamp>,
     pub(super) sequence: u64,
@@ -59,6 +61,7 @@ impl State {
             listed: self.listed,
             link: self.link.clone(),
             problem: self.problem().cloned(),
+            hint: self.hint.clone(),
             incomplete: self.incomplete(),
             stale_after: self.stale_after,
             domains: order.ids.iter().filter_map(|id| Some(Arc::clone(&self.domains.get(id)?.domain))).collect(),
@@ -76,7 +79,7 @@ impl State {
             let problem = self.link.problem.as_deref().unwrap_or("connecting to libvirt");
             return Some(problem.into());
         }
-        let wanted: GroupSet = self.stale_after.groups().collect();
+        let wanted: GroupSet = self.stale_after.groups().filter(|group| group.is_bulk()).collect();
         let missing = wanted.without(self.answered);
         if missing.is_empty() {
             return None;
@@ -96,7 +99,6 @@ impl State {
         changes: &mut Changes,
     ) -> u64 {
         let groups = record.figures.count();
-        let balloon_limit = self.stale_after.get(Group::Balloon);
         let known = match self.domains.entry(record.id) {
             Entry::Occupied(entry) => {
                 let known = entry.into_mut();
@@ -107,6 +109,8 @@ impl State {
                 if other_run || known.restarted(started, &record) {
                     changes.domains = true;
                     known.begin_run(Some(run), started);
+                } else if known.predates_run(started) {
+                    return groups;
                 }
                 known
             }
@@ -129,7 +133,48 @@ impl State {
                 changes.devices.push(record.id);
             }
         }
-        Arc::make_mut(&mut known.domain).windows.push(started, record.figures, balloon_limit)
+        Arc::make_mut(&mut known.domain).windows.push(started, now, record.figures, &self.stale_after)
+    }
+
+    /// Takes the sizes of a disk, and returns whether they came in time; `None` if they are about another run.
+    pub(super) fn take_block_info(&mut self, now: Instant, answer: &BlockInfoAnswer) -> Option<bool> {
+        let limit = self.stale_after.get(Group::BlockInfo)?;
+        let known = self.domains.get_mut(&answer.id)?;
+        if answer.run.is_none() || known.domain.run != answer.run {
+            return None;
+        }
+        let started = answer.started;
+        if known.predates_run(started) || now.saturating_duration_since(started.at) > limit {
+            return Some(false);
+        }
+        let sizes = &mut Arc::make_mut(&mut known.domain).windows.block_info;
+        Some(sizes.push(started, &answer.target, answer.info))
+    }
+
+    /// Notes how a domain answers, and returns whether that is news. Who is not running has nothing to answer with.
+    pub(super) fn take_health(&mut self, id: DomainId, health: DomainHealth) -> bool {
+        let known = self.domains.get_mut(&id).filter(|known| known.domain.run.is_some());
+        known.is_some_and(|known| {
+            let news = known.domain.health != health;
+            if news {
+                Arc::make_mut(&mut known.domain).health = health;
+            }
+            news
+        })
+    }
+
+    /// Notes the start of the process of a run, and returns whether it is another run by that.
+    pub(super) fn take_process(&mut self, now: Stamp, (id, run, start_ticks): (DomainId, RunId, u64)) -> bool {
+        let known = self.domains.get_mut(&id).filter(|known| known.domain.run == Some(run));
+        known.is_some_and(|known| {
+            let another = known.is_another_process(start_ticks);
+            if another {
+                known.begin_run(Some(run), now);
+                // So that the old start cannot come back as a third one.
+                known.is_another_process(start_ticks);
+            }
+            another
+        })
     }
 
     /// Takes one domain of the list.

@@ -1,24 +1,31 @@
 //! Takes answers, keeps what is newest, and publishes snapshots.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 use parking_lot::{Mutex, RwLock};
 
+use super::block_info::BlockInfoAnswer;
+use super::heartbeats::{Heartbeats, Part};
 use super::metrics::SelfMetrics;
+use super::scrapes::{ScraperId, Scrapes};
 use super::snapshot::{Link, Snapshot, StaleAfter};
 use super::state::{Changes, State};
 use crate::clock::Clock;
-use crate::model::{BulkReply, BulkRequest, DomainId, InventoryReply, InventoryRequest, Scope, Stamp};
+use crate::model::{
+    BulkReply, BulkRequest, DomainHealth, DomainId, GroupSet, InventoryReply, InventoryRequest, RunId, Scope, Stamp,
+};
 
 /// The one place where samples live.
 pub struct Store {
     clock: Arc<dyn Clock>,
     /// The sampler's own metrics.
     pub metrics: SelfMetrics,
+    heartbeats: Heartbeats,
     state: Mutex<State>,
     published: RwLock<Arc<Snapshot>>,
+    scrapes: Scrapes,
 }
 
 impl Store {
@@ -27,7 +34,14 @@ impl Store {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let mut state = State::default();
         let first = Arc::new(state.build());
-        Self { clock, metrics: SelfMetrics::new(), state: Mutex::new(state), published: RwLock::new(first) }
+        Self {
+            metrics: SelfMetrics::new(),
+            heartbeats: Heartbeats::new(clock.now()),
+            state: Mutex::new(state),
+            published: RwLock::new(first),
+            scrapes: Scrapes::new(),
+            clock,
+        }
     }
 
     /// The newest snapshot.
@@ -46,6 +60,17 @@ impl Store {
     #[must_use]
     pub fn stamp(&self) -> Stamp {
         Stamp { at: self.clock.now(), wall: self.clock.wall() }
+    }
+
+    /// Says that a part of the service lives. Whoever began must go on, or the service counts as standing still.
+    pub fn beat(&self, part: Part) {
+        self.heartbeats.beat(part, self.clock.now());
+    }
+
+    /// The parts that stand still, and for how long.
+    #[must_use]
+    pub fn standing_still(&self) -> Vec<(Part, Duration)> {
+        self.heartbeats.standing_still(self.clock.now())
     }
 
     /// A channel that holds a message whenever there is a snapshot that its owner may not have seen.
@@ -91,6 +116,29 @@ impl Store {
         }
     }
 
+    /// Gives advice to whoever looks at the status, or takes it back; says whether that is news.
+    pub fn set_hint(&self, hint: Option<&str>) -> bool {
+        let mut state = self.state.lock();
+        let news = state.hint.as_deref() != hint;
+        if news {
+            state.hint = hint.map(Into::into);
+            self.publish(&mut state);
+        }
+        news
+    }
+
+    /// Notes that a client asked for /metrics. Cheap; in a flood some are lost.
+    pub fn note_scrape(&self, client: ScraperId, at: Instant) {
+        self.scrapes.note(client, at);
+    }
+
+    /// The scrapes since the last time, oldest first. Only a few are kept, those of `followed` before others: take them every
+    /// few seconds.
+    #[must_use]
+    pub fn take_scrapes(&self, followed: Option<ScraperId>) -> Vec<(ScraperId, Instant)> {
+        self.scrapes.take(followed)
+    }
+
     /// Takes a bulk reply. Domains that should be in it and are not are removed at once.
     pub fn apply_bulk(&self, started: Stamp, request: &BulkRequest, reply: BulkReply) -> Changes {
         let now = self.clock.now();
@@ -124,6 +172,68 @@ impl Store {
         state.sampled = newest(state.sampled, started);
         self.publish(&mut state);
         changes
+    }
+
+    /// Says that every running domain was asked for these groups, and answered or was written off.
+    pub fn asked_all(&self, groups: GroupSet) {
+        let mut state = self.state.lock();
+        let answered = state.answered.union(groups);
+        if answered != state.answered {
+            state.answered = answered;
+            self.publish(&mut state);
+        }
+    }
+
+    /// Takes the sizes of many disks at once, whatever their domains: a snapshot for each would cost more than the calls.
+    pub fn apply_block_infos(&self, answers: Vec<BlockInfoAnswer>) {
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        let (mut taken, mut late) = (false, 0);
+        for answer in answers {
+            match state.take_block_info(now, &answer) {
+                Some(true) => taken = true,
+                Some(false) => late += 1,
+                None => {}
+            }
+        }
+        self.metrics.samples_dropped.with_label_values(&["late"]).inc_by(late);
+        if taken {
+            self.publish(&mut state);
+        }
+    }
+
+    /// Forgets the sizes of disks that a domain does not have any more; it has these.
+    pub fn keep_block_info(&self, id: DomainId, targets: &[Box<str>]) {
+        let mut state = self.state.lock();
+        let Some(known) = state.domains.get_mut(&id) else { return };
+        if known.domain.windows.block_info.has_others(targets) {
+            Arc::make_mut(&mut known.domain).windows.block_info.keep_only(targets);
+            self.publish(&mut state);
+        }
+    }
+
+    /// Notes how domains answer. It holds until it is said otherwise, or until the run ends.
+    pub fn apply_health(&self, changes: Vec<(DomainId, DomainHealth)>) {
+        let mut state = self.state.lock();
+        let mut news = false;
+        for (id, health) in changes {
+            news |= state.take_health(id, health);
+        }
+        if news {
+            self.publish(&mut state);
+        }
+    }
+
+    /// Notes when the QEMU process of each run started, in clock ticks. libvirt may give a run the id of one before; another
+    /// start tells them apart, so that no figures are compared across it.
+    pub fn apply_processes(&self, starts: &[(DomainId, RunId, u64)]) -> Changes {
+        let now = self.stamp();
+        let mut state = self.state.lock();
+        let restarted = starts.iter().filter(|start| state.take_process(now, **start)).count();
+        if restarted > 0 {
+            self.publish(&mut state);
+        }
+        Changes { domains: restarted > 0, devices: Vec::new() }
     }
 
     /// Takes a list of all domains. Those that are not in it are removed.

@@ -1,8 +1,10 @@
 //! The two newest samples of one domain and stats group: the newest to show, both to make a rate from.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use super::block_info::DiskSizes;
+use super::snapshot::StaleAfter;
 use crate::model::{
     BalloonSample, BlockSample, CpuSample, Figures, Group, InterfaceSample, Stamp, StateSample, VcpuSample,
 };
@@ -74,10 +76,12 @@ pub struct Windows {
     pub block: Window<BlockSample>,
     /// Memory.
     pub balloon: Window<BalloonSample>,
+    /// Sizes of disks.
+    pub block_info: DiskSizes,
 }
 
 impl Windows {
-    /// When the newest sample of a group was asked for.
+    /// When the newest sample of a group was asked for; of the disk that is oldest, where disks are asked one by one.
     #[must_use]
     pub fn started(&self, group: Group) -> Option<Stamp> {
         fn stamp<T>(window: &Window<T>) -> Option<Stamp> {
@@ -90,6 +94,7 @@ impl Windows {
             Group::Interface => stamp(&self.interface),
             Group::Block => stamp(&self.block),
             Group::Balloon => stamp(&self.balloon),
+            Group::BlockInfo => self.block_info.oldest(),
         }
     }
 
@@ -102,32 +107,48 @@ impl Windows {
             Group::Interface => self.interface = Window::default(),
             Group::Block => self.block = Window::default(),
             Group::Balloon => self.balloon = Window::default(),
+            Group::BlockInfo => self.block_info = DiskSizes::default(),
         }
     }
 
-    /// Takes what was obtained, and returns how many groups came too late to be taken.
+    /// Takes what was obtained by `now`, and returns how many groups came too late to be taken: after something newer, or
+    /// stale already. A call that was written off and returns when its guest thaws brings figures of now under the time of
+    /// then, and a rate from them would be wrong.
     ///
-    /// A balloon sample that NOWAIT cut short does not take the place of a whole one, until that is older than
-    /// `balloon_limit`.
-    pub(super) fn push(&mut self, started: Stamp, figures: Figures, balloon_limit: Option<Duration>) -> u64 {
-        fn late<T>(window: &mut Window<T>, started: Stamp, figures: Option<T>) -> u64 {
-            figures.map_or(0, |figures| u64::from(!window.push(started, figures)))
-        }
-        let fresh = |at: Stamp| balloon_limit.is_none_or(|limit| started.at.saturating_duration_since(at.at) <= limit);
+    /// A balloon sample that NOWAIT cut short does not take the place of a whole one, until that is stale.
+    pub(super) fn push(&mut self, started: Stamp, now: Instant, figures: Figures, limits: &StaleAfter) -> u64 {
+        let within = |group, (from, to): (Instant, Instant)| {
+            limits.get(group).is_none_or(|limit| to.saturating_duration_since(from) <= limit)
+        };
+        let take = Take { started, in_time: |group| within(group, (started.at, now)) };
+        let fresh = |at: Stamp| within(Group::Balloon, (at.at, started.at));
         let whole = self.balloon.newest().is_some_and(|known| !known.figures.is_partial() && fresh(known.started));
         let balloon = figures.balloon.filter(|balloon| !(whole && balloon.is_partial()));
-        late(&mut self.state, started, figures.state)
-            + late(&mut self.cpu, started, figures.cpu)
-            + late(&mut self.vcpu, started, figures.vcpu)
-            + late(&mut self.interface, started, figures.interface)
-            + late(&mut self.block, started, figures.block)
-            + late(&mut self.balloon, started, balloon)
+        take.late(&mut self.state, Group::State, figures.state)
+            + take.late(&mut self.cpu, Group::Cpu, figures.cpu)
+            + take.late(&mut self.vcpu, Group::Vcpu, figures.vcpu)
+            + take.late(&mut self.interface, Group::Interface, figures.interface)
+            + take.late(&mut self.block, Group::Block, figures.block)
+            + take.late(&mut self.balloon, Group::Balloon, balloon)
+    }
+}
+
+/// Puts the groups of one answer into their windows.
+struct Take<F> {
+    started: Stamp,
+    in_time: F,
+}
+
+impl<F: Fn(Group) -> bool> Take<F> {
+    /// 1 if there are figures that came too late.
+    fn late<T>(&self, window: &mut Window<T>, group: Group, figures: Option<T>) -> u64 {
+        figures.map_or(0, |figures| u64::from(!((self.in_time)(group) && window.push(self.started, figures))))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Instant, SystemTime};
+    use std::time::SystemTime;
 
     use super::*;
 
@@ -156,14 +177,36 @@ mod tests {
             ..Figures::default()
         };
         let mut windows = Windows::default();
-        let limit = Some(Duration::from_secs(30));
-        windows.push(stamp(base, 1), balloon(None), limit);
+        let mut limits = StaleAfter::default();
+        limits.set(Group::Balloon, Duration::from_secs(30));
+        let push = |windows: &mut Windows, seconds, rss_kib| {
+            let started = stamp(base, seconds);
+            windows.push(started, started.at, balloon(rss_kib), &limits)
+        };
+        push(&mut windows, 1, None);
         assert!(windows.balloon.newest().is_some(), "better than nothing");
-        windows.push(stamp(base, 2), balloon(Some(7)), limit);
-        assert_eq!(windows.push(stamp(base, 3), balloon(None), limit), 0, "cut short is not late");
+        push(&mut windows, 2, Some(7));
+        assert_eq!(push(&mut windows, 3, None), 0, "cut short is not late");
         assert_eq!(windows.balloon.newest().and_then(|b| b.figures.rss_kib), Some(7));
         assert_eq!(windows.started(Group::Balloon), Some(stamp(base, 2)));
-        windows.push(stamp(base, 33), balloon(None), limit);
+        push(&mut windows, 33, None);
         assert_eq!(windows.started(Group::Balloon), Some(stamp(base, 33)), "better than something stale");
+    }
+
+    #[test]
+    fn what_is_stale_when_it_comes_is_late_by_group() {
+        let base = Instant::now();
+        let mut limits = StaleAfter::default();
+        limits.set(Group::Cpu, Duration::from_secs(30));
+        limits.set(Group::State, Duration::from_secs(60));
+        let figures =
+            || Figures { state: Some(StateSample::default()), cpu: Some(CpuSample::default()), ..Figures::default() };
+        let mut windows = Windows::default();
+        let started = stamp(base, 1);
+        let moment = Duration::from_millis(1);
+        assert_eq!(windows.push(started, started.at + Duration::from_secs(30) + moment, figures(), &limits), 1);
+        assert!(windows.cpu.newest().is_none() && windows.state.newest().is_some());
+        let started = stamp(base, 2);
+        assert_eq!(windows.push(started, started.at + Duration::from_secs(30), figures(), &limits), 0);
     }
 }

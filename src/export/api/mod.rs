@@ -45,10 +45,26 @@ pub struct DomainJson<'a> {
     running: bool,
     #[serde(flatten)]
     state: State,
+    #[serde(flatten)]
+    health: Option<Health<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<Description<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     samples: Option<Samples<'a>>,
+}
+
+/// How a running domain answers.
+#[derive(Debug, Serialize)]
+struct Health<'a> {
+    responsive: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unresponsive_since: Option<String>,
+    unresponsive_seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked_call: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blocked_storage: Option<&'a str>,
+    standing: &'static str,
 }
 
 /// Every domain.
@@ -70,8 +86,21 @@ pub fn domain<'a>(snapshot: &Snapshot, domain: &'a Domain, now: Instant) -> Doma
         name: &domain.name,
         running: domain.run.is_some(),
         state: domain.state().map(|sampled| samples::state(sampled.figures)).unwrap_or_default(),
+        health: domain.run.map(|_| health(domain, now)),
         description: domain.description.as_deref().map(description::of),
         samples: domain.run.map(|_| samples::of(snapshot, domain, now)),
+    }
+}
+
+fn health(domain: &Domain, now: Instant) -> Health<'_> {
+    let it = &domain.health;
+    Health {
+        responsive: it.unresponsive_since.is_none(),
+        unresponsive_since: it.unresponsive_since.map(|since| rfc3339(since.wall)),
+        unresponsive_seconds: round(domain.unresponsive_for(now)),
+        blocked_call: it.blocked_call,
+        blocked_storage: it.blocked_storage.as_deref(),
+        standing: it.standing.label(),
     }
 }
 

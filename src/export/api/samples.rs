@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::{age, figures, rfc3339, round};
 use crate::model::{
-    BalloonSample, Block, BlockSample, CpuSample, Group, Interface, InterfaceSample, StateSample, Vcpu, VcpuSample,
-    per_second, state_name,
+    BalloonSample, Block, BlockInfo, BlockSample, CpuSample, Group, Interface, InterfaceSample, Stamp, StateSample,
+    Vcpu, VcpuSample, per_second, state_name,
 };
 use crate::store::{Domain, Snapshot, Window};
 
@@ -28,6 +28,8 @@ pub(super) struct Samples<'a> {
     block: Option<Aged<Disks<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     balloon: Option<Aged<Balloon>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    block_info: Option<Aged<DiskSizes<'a>>>,
 }
 
 /// Figures with the time at which they were asked for.
@@ -93,6 +95,11 @@ figures!(BlockJson<'a> {
     read_requests_per_second: f64, read_bytes_per_second: f64,
     write_requests_per_second: f64, write_bytes_per_second: f64, flush_requests_per_second: f64,
 });
+#[derive(Debug, Serialize)]
+struct DiskSizes<'a> {
+    disks: Vec<Aged<SizesJson<'a>>>,
+}
+figures!(SizesJson<'a> { name: &'a str, capacity_bytes: u64, allocation_bytes: u64, physical_bytes: u64 });
 figures!(Balloon {
     current_kib: u64,
     maximum_kib: u64,
@@ -125,6 +132,7 @@ pub(super) fn of<'a>(snapshot: &Snapshot, domain: &'a Domain, now: Instant) -> S
         interface: aging.of(&windows.interface, Group::Interface, interfaces),
         block: aging.of(&windows.block, Group::Block, disks),
         balloon: aging.of(&windows.balloon, Group::Balloon, balloon),
+        block_info: aging.sizes(domain),
     }
 }
 
@@ -149,6 +157,36 @@ impl Aging<'_> {
             interval_seconds: before.0.map(|(_, elapsed)| round(elapsed)),
             figures: figures(&newest.figures, &before),
         })
+    }
+
+    /// Sizes have no rates. The whole is as old as the disk that was asked about longest ago.
+    fn sizes<'a>(&self, domain: &'a Domain) -> Option<Aged<DiskSizes<'a>>> {
+        let at = |started: Stamp| Aged {
+            sampled_at: rfc3339(started.wall),
+            age_seconds: age(started, self.now),
+            stale: !self.snapshot.is_fresh(started, Group::BlockInfo, self.now),
+            interval_seconds: None,
+            figures: (),
+        };
+        let disk = |(name, sizes, started): (&'a str, BlockInfo, Stamp)| {
+            at(started).with(SizesJson {
+                name: Some(name),
+                capacity_bytes: sizes.capacity_bytes,
+                allocation_bytes: sizes.allocation_bytes,
+                physical_bytes: sizes.physical_bytes,
+            })
+        };
+        let sizes = &domain.windows.block_info;
+        let disks: Vec<_> = sizes.iter().map(disk).collect();
+        let oldest = sizes.oldest().filter(|_| !disks.is_empty())?;
+        Some(at(oldest).with(DiskSizes { disks }))
+    }
+}
+
+impl Aged<()> {
+    fn with<T>(self, figures: T) -> Aged<T> {
+        let Self { sampled_at, age_seconds, stale, interval_seconds, figures: () } = self;
+        Aged { sampled_at, age_seconds, stale, interval_seconds, figures }
     }
 }
 

@@ -5,8 +5,11 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::{age, rfc3339, round};
-use crate::model::{Group, HostVersions};
+use crate::model::{DomainHealth, Group, HostVersions, Standing};
 use crate::store::Snapshot;
+
+/// Names listed at most: who has more of them looks at the list of domains.
+const NAMES: usize = 100;
 
 /// `/api/v1/status`.
 #[derive(Debug, Serialize)]
@@ -17,6 +20,8 @@ pub struct Status<'a> {
     not_ready_reason: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
     libvirt: LibvirtStatus<'a>,
     sequence: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -25,6 +30,11 @@ pub struct Status<'a> {
     age_seconds: Option<f64>,
     domains: usize,
     domains_running: usize,
+    domains_unresponsive: usize,
+    domains_quarantined: usize,
+    /// Their names.
+    unresponsive: Vec<&'a str>,
+    quarantined: Vec<&'a str>,
     groups: Vec<GroupStatus>,
 }
 
@@ -59,7 +69,7 @@ pub fn status(snapshot: &Snapshot, now: Instant) -> Status<'_> {
     let running = || snapshot.domains.iter().filter(|domain| domain.run.is_some());
     let group = |group: Group| {
         let limit = snapshot.stale_after.get(group)?;
-        let ages = || running().map(|domain| domain.age(group, now));
+        let ages = || running().filter(|domain| domain.has(group)).map(|domain| domain.age(group, now));
         Some(GroupStatus {
             group: group.label(),
             stale_after_seconds: limit.as_secs_f64(),
@@ -67,11 +77,18 @@ pub fn status(snapshot: &Snapshot, now: Instant) -> Status<'_> {
             stale_domains: ages().filter(|age| *age > limit).count(),
         })
     };
+    let those = |are: fn(&DomainHealth) -> bool| {
+        running().filter(move |domain| are(&domain.health)).map(|domain| &*domain.name)
+    };
+    let unresponsive = || those(|health| health.unresponsive_since.is_some());
+    // Probation is a moment of it: the domain is not asked with the others yet.
+    let quarantined = || those(|health| health.standing != Standing::Healthy);
     Status {
         version: env!("CARGO_PKG_VERSION"),
         ready: snapshot.incomplete.is_none(),
         not_ready_reason: snapshot.incomplete.as_deref(),
         problem: snapshot.problem.as_deref(),
+        hint: snapshot.hint.as_deref(),
         libvirt: LibvirtStatus {
             up: snapshot.link.up,
             problem: snapshot.link.problem.as_deref(),
@@ -84,6 +101,10 @@ pub fn status(snapshot: &Snapshot, now: Instant) -> Status<'_> {
         age_seconds: snapshot.sampled.map(|stamp| age(stamp, now)),
         domains: snapshot.domains.len(),
         domains_running: running().count(),
+        domains_unresponsive: unresponsive().count(),
+        domains_quarantined: quarantined().count(),
+        unresponsive: unresponsive().take(NAMES).collect(),
+        quarantined: quarantined().take(NAMES).collect(),
         groups: Group::ALL.into_iter().filter_map(group).collect(),
     }
 }

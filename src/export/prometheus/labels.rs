@@ -18,7 +18,7 @@ struct Basis {
     description: Option<usize>,
     running: bool,
     vcpus: Vec<u32>,
-    disks: Vec<(u32, Option<Box<str>>)>,
+    disks: Vec<(Option<u32>, Option<Box<str>>)>,
     nics: Vec<(u32, Option<Box<str>>)>,
 }
 
@@ -81,13 +81,13 @@ fn address(description: Option<&Arc<DomainDescription>>) -> Option<usize> {
 
 impl Basis {
     fn new(view: &View<'_>) -> Self {
-        let View { domain, vcpu, block, interface, .. } = view;
+        let View { domain, vcpu, disks, interface, .. } = view;
         Self {
             name: Arc::clone(&domain.name),
             description: address(domain.description.as_ref()),
             running: domain.run.is_some(),
             vcpus: vcpu.map(|sample| sample.vcpus.iter().map(|v| v.index).collect()).unwrap_or_default(),
-            disks: block.map(|s| s.disks.iter().map(|d| (d.index, d.name.clone())).collect()).unwrap_or_default(),
+            disks: disks.iter().map(|disk| (disk.index, disk.name.map(Into::into))).collect(),
             nics: interface
                 .map(|s| s.interfaces.iter().map(|n| (n.index, n.name.clone())).collect())
                 .unwrap_or_default(),
@@ -96,16 +96,19 @@ impl Basis {
 
     /// Would a new basis be the same?
     fn holds(&self, view: &View<'_>) -> bool {
-        let View { domain, vcpu, block, interface, .. } = view;
+        let View { domain, vcpu, disks, interface, .. } = view;
         let vcpus = vcpu.map_or(&[][..], |sample| &sample.vcpus);
-        let disks = block.map_or(&[][..], |sample| &sample.disks);
         let nics = interface.map_or(&[][..], |sample| &sample.interfaces);
         self.name == domain.name
             && self.description == address(domain.description.as_ref())
             && self.running == domain.run.is_some()
             && self.vcpus.iter().eq(vcpus.iter().map(|vcpu| &vcpu.index))
             && self.disks.len() == disks.len()
-            && self.disks.iter().zip(disks).all(|(known, disk)| known.0 == disk.index && known.1 == disk.name)
+            && self
+                .disks
+                .iter()
+                .zip(disks)
+                .all(|(known, disk)| known.0 == disk.index && known.1.as_deref() == disk.name)
             && self.nics.len() == nics.len()
             && self.nics.iter().zip(nics).all(|(known, nic)| known.0 == nic.index && known.1 == nic.name)
     }
@@ -131,8 +134,10 @@ impl DomainLabels {
             .disks
             .iter()
             .map(|(index, name)| {
-                let target = described.and_then(|it| it.disks.get(*index as usize)).map(|disk| &*disk.target);
-                disk_names.take(*index, &[name.as_deref(), target], "disk")
+                // Without a place of its own it bears the name under which it was asked for.
+                let Some(index) = *index else { return disk_names.only(name.as_deref()?) };
+                let target = described.and_then(|it| it.disks.get(index as usize)).map(|disk| &*disk.target);
+                disk_names.take(index, &[name.as_deref(), target], "disk")
             })
             .collect();
         let mut nic_names = Names::default();
@@ -217,6 +222,11 @@ struct Names {
 }
 
 impl Names {
+    /// That name, unless it is taken.
+    fn only(&mut self, name: &str) -> Option<String> {
+        self.taken.insert(name.to_owned()).then(|| name.to_owned())
+    }
+
     /// The first candidate that is neither empty nor another device's, else the kind and index; `None` if even that is
     /// taken.
     fn take(&mut self, index: u32, candidates: &[Option<&str>], kind: &str) -> Option<String> {

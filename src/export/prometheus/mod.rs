@@ -11,4 +11,4 @@ mod value;
 
 pub use publisher::{Exposition, Scrape, start};
 pub use reference::markdown;
-pub use render::{Renderer, Rendering};
+pub use render::{Options, Renderer, Rendering};

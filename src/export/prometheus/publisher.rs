@@ -13,14 +13,24 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::gzip::Deflate;
-use super::render::{Renderer, Rendering};
-use crate::store::{Snapshot, Store};
+use super::render::{Options, Renderer, Rendering};
+use crate::store::{Part, Snapshot, Store};
 
 /// Compressing goes on for this long after the last scrape that wanted it: longer than any usual interval.
 const COMPRESS_FOR: Duration = Duration::from_secs(300);
 
+/// After a rendering the thread rests for this many times as long as it took, so that it takes a tenth of a CPU at most.
+const REST_TIMES: u32 = 9;
+/// At least so long,
+const SHORTEST_REST: Duration = Duration::from_millis(50);
+/// and so long at most: what a scrape shows may be this much older than what is known.
+const LONGEST_REST: Duration = Duration::from_millis(500);
+
 /// How long the first compressed scrape waits before it gets plain text instead, as HTTP allows.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
+
+/// The publisher shows at least this often that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// The newest rendering, for the HTTP server.
 pub struct Exposition {
@@ -32,6 +42,7 @@ pub struct Exposition {
 
 struct Wanted {
     gzip_at: Mutex<Option<Instant>>,
+    options: Mutex<Options>,
     wake: Sender<()>,
 }
 
@@ -48,11 +59,11 @@ pub struct Scrape {
 ///
 /// # Errors
 /// If the thread cannot be started.
-pub fn start(store: &Arc<Store>) -> std::io::Result<Exposition> {
+pub fn start(store: &Arc<Store>, options: Options) -> std::io::Result<Exposition> {
     let news = store.subscribe();
     let (wake, woken) = bounded(1);
-    let wanted = Arc::new(Wanted { gzip_at: Mutex::new(None), wake });
-    let mut renderer = Renderer::default();
+    let wanted = Arc::new(Wanted { gzip_at: Mutex::new(None), options: Mutex::new(options), wake });
+    let mut renderer = Renderer::new(options);
     let first = Arc::new(renderer.render(store.snapshot(), store.now(), store));
     let (sender, current) = watch::channel(first);
     // The thread must not keep itself awake: it holds the other end of the wake channel weakly.
@@ -66,6 +77,14 @@ impl Exposition {
     #[must_use]
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.current.borrow().snapshot)
+    }
+
+    /// Renders so from now on.
+    pub fn set_options(&self, options: Options) {
+        if std::mem::replace(&mut *self.wanted.options.lock(), options) != options {
+            // A full channel holds a wake-up already.
+            let _ = self.wanted.wake.try_send(());
+        }
     }
 
     /// The text of /metrics, compressed if `gzip` is wanted and can be had.
@@ -126,15 +145,25 @@ impl Publisher {
             let now = self.store.now();
             // A moment later, so that "older than the limit" is true then.
             let until_stale = stale_at.map(|at| at.saturating_duration_since(now) + Duration::from_millis(1));
+            self.store.beat(Part::Publisher);
             select! {
                 recv(news) -> message => if message.is_err() { return },
                 recv(woken) -> message => if message.is_err() { return },
-                default(until_stale.unwrap_or(Duration::from_secs(3600))) => {}
+                default(until_stale.map_or(HEARTBEAT, |until| until.min(HEARTBEAT))) => {
+                    if stale_at.is_none_or(|at| self.store.now() <= at) {
+                        continue;
+                    }
+                }
             }
             let Some(wanted) = self.wanted.upgrade() else { return };
             let gzip_at = *wanted.gzip_at.lock();
+            self.renderer.set_options(*wanted.options.lock());
             drop(wanted);
+            let begin = self.store.now();
             self.publish(gzip_at);
+            // A turn brings several answers in a row; one rendering can show them all.
+            let took = self.store.now().saturating_duration_since(begin);
+            thread::sleep((took * REST_TIMES).clamp(SHORTEST_REST, LONGEST_REST));
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::table::{AGE_HELP, AGE_NAME, families};
+use super::table::{AGE, Moving, UNRESPONSIVE, families};
 use crate::store::SelfMetrics;
 
 const INTRODUCTION: &str = "\
@@ -17,7 +17,7 @@ What `/metrics` serves, in its order. This page is generated from the table in `
 - Counters are libvirt's own, as they were read; nanoseconds and KiB become seconds and bytes without rounding.
 - `target_device` is the device's name in the guest (disks) or on the host (NICs); a NIC without one goes by its MAC address,
   else by its index (`nic2`).
-- *Source* is libvirt's name of the parameter in `virConnectGetAllDomainStats`, or the domain's XML.
+- *Source* is libvirt's name of the parameter in `virConnectGetAllDomainStats` or of another call, or the domain's XML.
 
 ";
 
@@ -33,7 +33,9 @@ pub fn markdown(own: &SelfMetrics) -> String {
         let (name, kind, unit) = (family.name, family.kind.name(), family.unit);
         let _ = writeln!(page, "| `{name}` | {kind} | {unit} | {labels} | {} | {} |", family.source, family.help);
     }
-    let _ = writeln!(page, "| `{AGE_NAME}` | gauge | seconds | group | time of the call | {AGE_HELP} |");
+    for Moving { name, help, source, labels } in [UNRESPONSIVE, AGE] {
+        let _ = writeln!(page, "| `{name}` | gauge | seconds | {labels} | {source} | {help} |");
+    }
     page.push_str("\n## The service itself\n\n| name | type | what it is |\n|---|---|---|\n");
     for (name, kind, help) in own.described() {
         let _ = writeln!(page, "| `{name}` | {kind} | {help} |");

@@ -13,7 +13,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use self::tables::{BALLOON, BLOCK, BLOCK_EACH, CPU, NET, NET_EACH, STATE, Slot, Table, VCPU, VCPU_EACH};
+use self::tables::{
+    BALLOON, BLOCK, BLOCK_COUNTERS, BLOCK_EACH, CPU, CPU_TOTALS, NET, NET_EACH, STATE, Slot, Table, VCPU, VCPU_EACH,
+};
 use crate::model::{
     BalloonSample, Block, BlockSample, CpuSample, DecodeCounts, Figures, Interface, InterfaceSample, StateSample, Vcpu,
     VcpuSample,
@@ -68,17 +70,47 @@ impl Decoder {
         counts: &mut DecodeCounts,
     ) -> Figures {
         let mut scratch = Scratch::default();
+        self.each(params, counts, |key, value, cursor| scratch.take(key, value, cursor));
+        scratch.into_figures()
+    }
+
+    /// Decodes what `virDomainGetCPUStats` says of all CPUs together.
+    pub(super) fn cpu_totals<'a>(
+        &self,
+        params: impl Iterator<Item = (&'a [u8], Value<'a>)>,
+        counts: &mut DecodeCounts,
+    ) -> CpuSample {
+        let mut cpu = CpuSample::default();
+        self.each(params, counts, |key, value, cursor| put(CPU_TOTALS, &mut cpu, key, value, cursor));
+        cpu
+    }
+
+    /// Decodes what `virDomainBlockStatsFlags` says of one disk, whose index and name are the caller's to tell.
+    pub(super) fn block_counters<'a>(
+        &self,
+        params: impl Iterator<Item = (&'a [u8], Value<'a>)>,
+        counts: &mut DecodeCounts,
+    ) -> Block {
+        let mut block = Block::default();
+        self.each(params, counts, |key, value, cursor| put(BLOCK_COUNTERS, &mut block, key, value, cursor));
+        block
+    }
+
+    fn each<'a>(
+        &self,
+        params: impl Iterator<Item = (&'a [u8], Value<'a>)>,
+        counts: &mut DecodeCounts,
+        mut take: impl FnMut(&[u8], Value<'_>, &mut usize) -> Outcome,
+    ) {
         let mut cursor = 0;
         for (key, value) in params {
-            let outcome = scratch.take(key, value, &mut cursor);
-            match outcome {
+            match take(key, value, &mut cursor) {
                 Outcome::Taken => {}
                 Outcome::WrongType => counts.wrong_type += 1,
                 Outcome::BadIndex => counts.bad_index += 1,
                 Outcome::Unknown => counts.unknown += u64::from(self.first_sight(key)),
             }
         }
-        scratch.into_figures()
     }
 
     /// Is this the first parameter of its kind (its name, with numbers taken out)?

@@ -90,3 +90,24 @@ pub(super) static BLOCK_EACH: &Table<Block> = &[
     ("threshold", Unused),
     ("errors", Unused),
 ];
+
+/// Of `virDomainGetCPUStats`.
+pub(super) static CPU_TOTALS: &Table<CpuSample> = &[
+    ("cpu_time", U64(|s| &mut s.time_ns)),
+    ("user_time", U64(|s| &mut s.user_ns)),
+    ("system_time", U64(|s| &mut s.system_ns)),
+    ("vcpu_time", Unused),
+];
+
+/// Of `virDomainBlockStatsFlags`.
+pub(super) static BLOCK_COUNTERS: &Table<Block> = &[
+    ("wr_bytes", U64(|b| &mut b.write.bytes)),
+    ("wr_operations", U64(|b| &mut b.write.requests)),
+    ("rd_bytes", U64(|b| &mut b.read.bytes)),
+    ("rd_operations", U64(|b| &mut b.read.requests)),
+    ("flush_operations", U64(|b| &mut b.flush.requests)),
+    ("wr_total_times", U64(|b| &mut b.write.time_ns)),
+    ("rd_total_times", U64(|b| &mut b.read.time_ns)),
+    ("flush_total_times", U64(|b| &mut b.flush.time_ns)),
+    ("errs", Unused),
+];

@@ -2,7 +2,7 @@
 
 use super::Kind::{Counter, Gauge};
 use super::Read::Info;
-use super::{Family, disk, nic, row};
+use super::{Family, disk, disk_size, nic, row};
 use crate::export::prometheus::value::{int, nanos};
 
 pub(super) static FAMILIES: &[Family] = &[
@@ -12,7 +12,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "bytes",
         "block.N.rd.bytes",
         "Bytes read from the disk.",
-        |d| int(d.read.bytes),
+        |d| int(d.counters?.read.bytes),
     ),
     disk(
         Counter,
@@ -20,7 +20,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "requests",
         "block.N.rd.reqs",
         "Read requests to the disk.",
-        |d| int(d.read.requests),
+        |d| int(d.counters?.read.requests),
     ),
     disk(
         Counter,
@@ -28,7 +28,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "seconds",
         "block.N.rd.times",
         "Time that read requests took.",
-        |d| nanos(d.read.time_ns),
+        |d| nanos(d.counters?.read.time_ns),
     ),
     disk(
         Counter,
@@ -36,7 +36,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "bytes",
         "block.N.wr.bytes",
         "Bytes written to the disk.",
-        |d| int(d.write.bytes),
+        |d| int(d.counters?.write.bytes),
     ),
     disk(
         Counter,
@@ -44,7 +44,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "requests",
         "block.N.wr.reqs",
         "Write requests to the disk.",
-        |d| int(d.write.requests),
+        |d| int(d.counters?.write.requests),
     ),
     disk(
         Counter,
@@ -52,7 +52,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "seconds",
         "block.N.wr.times",
         "Time that write requests took.",
-        |d| nanos(d.write.time_ns),
+        |d| nanos(d.counters?.write.time_ns),
     ),
     disk(
         Counter,
@@ -60,7 +60,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "requests",
         "block.N.fl.reqs",
         "Flush requests to the disk.",
-        |d| int(d.flush.requests),
+        |d| int(d.counters?.flush.requests),
     ),
     disk(
         Counter,
@@ -68,31 +68,28 @@ pub(super) static FAMILIES: &[Family] = &[
         "seconds",
         "block.N.fl.times",
         "Time that flush requests took.",
-        |d| nanos(d.flush.time_ns),
+        |d| nanos(d.counters?.flush.time_ns),
     ),
-    disk(
-        Gauge,
+    disk_size(
         "libvirt_domain_block_stats_capacity_bytes",
-        "bytes",
-        "block.N.capacity",
+        "virDomainGetBlockInfo, else block.N.capacity",
         "Size of the disk, as the guest sees it.",
-        |d| int(d.capacity_bytes),
+        |sizes| sizes.capacity_bytes,
+        |disk| disk.capacity_bytes,
     ),
-    disk(
-        Gauge,
+    disk_size(
         "libvirt_domain_block_stats_allocation_bytes",
-        "bytes",
-        "block.N.allocation",
-        "Highest extent of the image that was written.",
-        |d| int(d.allocation_bytes),
+        "virDomainGetBlockInfo, else block.N.allocation",
+        "What the image occupies on the host, or its highest extent that was written; which, depends on source and format.",
+        |sizes| sizes.allocation_bytes,
+        |disk| disk.allocation_bytes,
     ),
-    disk(
-        Gauge,
+    disk_size(
         "libvirt_domain_block_stats_physicalsize_bytes",
-        "bytes",
-        "block.N.physical",
-        "Size of the image on the host.",
-        |d| int(d.physical_bytes),
+        "virDomainGetBlockInfo, else block.N.physical",
+        "Size of the image on the host: its length, or what it occupies; which, depends on source and format.",
+        |sizes| sizes.physical_bytes,
+        |disk| disk.physical_bytes,
     ),
     row(
         Gauge,

@@ -1,9 +1,11 @@
 //! Each domain: what it is, its state, its CPU time.
 
 use super::Kind::{Counter, Gauge};
-use super::Read::Info;
+use super::Read::{self, Info};
 use super::{Family, domain, row, vcpu};
+use super::{Value, View};
 use crate::export::prometheus::value::{int, kib, nanos, signed};
+use crate::model::{DomainHealth, Group};
 
 pub(super) static FAMILIES: &[Family] = &[
     row(
@@ -21,6 +23,7 @@ pub(super) static FAMILIES: &[Family] = &[
         Info(|labels| labels.openstack.as_slice()),
     ),
     domain(
+        Group::State,
         Gauge,
         "libvirt_domain_info_state",
         "1",
@@ -29,6 +32,7 @@ pub(super) static FAMILIES: &[Family] = &[
         |v| signed(v.state?.0),
     ),
     domain(
+        Group::State,
         Gauge,
         "libvirt_domain_state_reason_code",
         "1",
@@ -36,7 +40,22 @@ pub(super) static FAMILIES: &[Family] = &[
         "Reason of the state; what a number means depends on the state (libvirt's virDomain*Reason).",
         |v| signed(v.state?.1),
     ),
+    row(
+        Gauge,
+        ("libvirt_domain_responsive", "1"),
+        "Whether a running domain's QEMU answers; 0 while it does not, and then most groups have no samples.",
+        ("answers to all calls", ""),
+        Read::Domain(|v| health(v, |health| health.unresponsive_since.is_none())),
+    ),
+    row(
+        Gauge,
+        ("libvirt_domain_timed_out", "1"),
+        "Whether a call that was written off still hangs on a running domain.",
+        ("answers to all calls", ""),
+        Read::Domain(|v| health(v, |health| health.blocked_call.is_some())),
+    ),
     domain(
+        Group::Balloon,
         Gauge,
         "libvirt_domain_info_maximum_memory_bytes",
         "bytes",
@@ -45,6 +64,7 @@ pub(super) static FAMILIES: &[Family] = &[
         |v| kib(v.balloon?.maximum_kib),
     ),
     domain(
+        Group::Balloon,
         Gauge,
         "libvirt_domain_info_memory_usage_bytes",
         "bytes",
@@ -53,6 +73,7 @@ pub(super) static FAMILIES: &[Family] = &[
         |v| kib(v.balloon?.current_kib),
     ),
     domain(
+        Group::Vcpu,
         Gauge,
         "libvirt_domain_info_virtual_cpus",
         "vCPUs",
@@ -61,6 +82,7 @@ pub(super) static FAMILIES: &[Family] = &[
         |v| int(v.vcpu?.current),
     ),
     domain(
+        Group::Cpu,
         Counter,
         "libvirt_domain_info_cpu_time_seconds_total",
         "seconds",
@@ -69,6 +91,7 @@ pub(super) static FAMILIES: &[Family] = &[
         |v| nanos(v.cpu?.time_ns),
     ),
     domain(
+        Group::Cpu,
         Counter,
         "libvirt_domain_cpu_user_seconds_total",
         "seconds",
@@ -77,6 +100,7 @@ pub(super) static FAMILIES: &[Family] = &[
         |v| nanos(v.cpu?.user_ns),
     ),
     domain(
+        Group::Cpu,
         Counter,
         "libvirt_domain_cpu_system_seconds_total",
         "seconds",
@@ -84,12 +108,24 @@ pub(super) static FAMILIES: &[Family] = &[
         "CPU time that the domain used in the host's kernel.",
         |v| nanos(v.cpu?.system_ns),
     ),
-    domain(Gauge, "libvirt_domain_vcpu_current", "vCPUs", "vcpu.current", "Virtual CPUs that are online.", |v| {
-        int(v.vcpu?.current)
-    }),
-    domain(Gauge, "libvirt_domain_vcpu_maximum", "vCPUs", "vcpu.maximum", "Virtual CPUs that can be online.", |v| {
-        int(v.vcpu?.maximum)
-    }),
+    domain(
+        Group::Vcpu,
+        Gauge,
+        "libvirt_domain_vcpu_current",
+        "vCPUs",
+        "vcpu.current",
+        "Virtual CPUs that are online.",
+        |v| int(v.vcpu?.current),
+    ),
+    domain(
+        Group::Vcpu,
+        Gauge,
+        "libvirt_domain_vcpu_maximum",
+        "vCPUs",
+        "vcpu.maximum",
+        "Virtual CPUs that can be online.",
+        |v| int(v.vcpu?.maximum),
+    ),
     vcpu(
         Gauge,
         "libvirt_domain_vcpu_state",
@@ -123,3 +159,8 @@ pub(super) static FAMILIES: &[Family] = &[
         |v| nanos(v.delay_ns),
     ),
 ];
+
+/// A yes or no of running domains: who is not running has nothing to answer with.
+fn health(view: &View<'_>, is: fn(&DomainHealth) -> bool) -> Option<Value> {
+    view.domain.run.map(|_| Value::Int(u64::from(is(&view.domain.health))))
+}

@@ -1,12 +1,12 @@
 //! Memory, as the balloon and the host see it.
 
-use super::Kind::{Counter, Gauge};
-use super::{Family, domain};
+use super::Kind::{self, Counter, Gauge};
+use super::{Family, View, domain};
 use crate::export::prometheus::value::{Value, int, kib};
-use crate::model::BalloonSample;
+use crate::model::{BalloonSample, Group};
 
 pub(super) static FAMILIES: &[Family] = &[
-    domain(
+    balloon(
         Gauge,
         "libvirt_domain_memory_stats_unused_bytes",
         "bytes",
@@ -14,7 +14,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "Memory that the guest does not use at all.",
         |v| kib(v.balloon?.unused_kib),
     ),
-    domain(
+    balloon(
         Gauge,
         "libvirt_domain_memory_stats_available_bytes",
         "bytes",
@@ -22,7 +22,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "Memory that the guest sees.",
         |v| kib(v.balloon?.available_kib),
     ),
-    domain(
+    balloon(
         Gauge,
         "libvirt_domain_memory_stats_usable_bytes",
         "bytes",
@@ -30,7 +30,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "Memory that the guest could give back without swapping.",
         |v| kib(v.balloon?.usable_kib),
     ),
-    domain(
+    balloon(
         Gauge,
         "libvirt_domain_memory_stats_rss_bytes",
         "bytes",
@@ -38,7 +38,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "Resident memory of the domain's process on the host.",
         |v| kib(v.balloon?.rss_kib),
     ),
-    domain(
+    balloon(
         Gauge,
         "libvirt_domain_memory_stats_current_balloon_bytes",
         "bytes",
@@ -46,7 +46,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "Size of the balloon: memory that the domain has now.",
         |v| kib(v.balloon?.current_kib),
     ),
-    domain(
+    balloon(
         Gauge,
         "libvirt_domain_memory_stats_maximum_bytes",
         "bytes",
@@ -54,7 +54,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "Memory that the domain may use at most.",
         |v| kib(v.balloon?.maximum_kib),
     ),
-    domain(
+    balloon(
         Gauge,
         "libvirt_domain_memory_stats_disk_caches_bytes",
         "bytes",
@@ -62,7 +62,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "Memory that the guest uses for disk caches.",
         |v| kib(v.balloon?.disk_caches_kib),
     ),
-    domain(
+    balloon(
         Counter,
         "libvirt_domain_memory_stats_major_fault_total",
         "faults",
@@ -70,7 +70,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "Page faults in the guest that needed its disk.",
         |v| int(v.balloon?.major_faults),
     ),
-    domain(
+    balloon(
         Counter,
         "libvirt_domain_memory_stats_minor_fault_total",
         "faults",
@@ -78,7 +78,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "Page faults in the guest that needed no disk.",
         |v| int(v.balloon?.minor_faults),
     ),
-    domain(
+    balloon(
         Counter,
         "libvirt_domain_memory_stats_swap_in_bytes_total",
         "bytes",
@@ -86,7 +86,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "Memory that the guest read back from its swap.",
         |v| kib(v.balloon?.swap_in_kib),
     ),
-    domain(
+    balloon(
         Counter,
         "libvirt_domain_memory_stats_swap_out_bytes_total",
         "bytes",
@@ -94,7 +94,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "Memory that the guest wrote to its swap.",
         |v| kib(v.balloon?.swap_out_kib),
     ),
-    domain(
+    balloon(
         Counter,
         "libvirt_domain_memory_stats_hugetlb_pgalloc_total",
         "pages",
@@ -102,7 +102,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "Huge pages that the guest allocated.",
         |v| int(v.balloon?.hugetlb_pgalloc),
     ),
-    domain(
+    balloon(
         Counter,
         "libvirt_domain_memory_stats_hugetlb_pgfail_total",
         "pages",
@@ -110,7 +110,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "Huge pages that the guest could not allocate.",
         |v| int(v.balloon?.hugetlb_pgfail),
     ),
-    domain(
+    balloon(
         Gauge,
         "libvirt_domain_memory_stats_last_update_timestamp_seconds",
         "seconds",
@@ -118,7 +118,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "When the guest last reported its memory, Unix time.",
         |v| int(v.balloon?.last_update_s.filter(|at| *at > 0)),
     ),
-    domain(
+    balloon(
         Gauge,
         "libvirt_domain_memory_stats_used_percent",
         "percent",
@@ -127,6 +127,17 @@ pub(super) static FAMILIES: &[Family] = &[
         |v| used_percent(v.balloon?),
     ),
 ];
+
+const fn balloon(
+    kind: Kind,
+    name: &'static str,
+    unit: &'static str,
+    source: &'static str,
+    help: &'static str,
+    read: fn(&View<'_>) -> Option<Value>,
+) -> Family {
+    domain(Group::Balloon, kind, name, unit, source, help, read)
+}
 
 fn used_percent(balloon: &BalloonSample) -> Option<Value> {
     let (available, usable) = (balloon.available_kib?, balloon.usable_kib?);

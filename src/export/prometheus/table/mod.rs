@@ -9,7 +9,9 @@ mod memory;
 
 use super::labels::DomainLabels;
 use super::value::Value;
-use crate::model::{BalloonSample, Block, BlockSample, CpuSample, Interface, InterfaceSample, Vcpu, VcpuSample};
+use crate::model::{
+    BalloonSample, Block, BlockInfo, CpuSample, Group, Interface, InterfaceSample, Stamp, Vcpu, VcpuSample,
+};
 use crate::store::{Domain, Snapshot};
 
 /// The type of a family.
@@ -38,6 +40,8 @@ pub(super) struct Family {
     pub(super) source: &'static str,
     /// Labels beyond `domain` and `uuid`, for the reference.
     pub(super) labels: &'static str,
+    /// Whose sample the figures are from; `None` for what is not sampled, or from several.
+    pub(super) group: Option<Group>,
     pub(super) read: Read,
 }
 
@@ -47,9 +51,26 @@ pub(super) struct View<'a> {
     pub(super) cpu: Option<&'a CpuSample>,
     pub(super) vcpu: Option<&'a VcpuSample>,
     pub(super) interface: Option<&'a InterfaceSample>,
-    pub(super) block: Option<&'a BlockSample>,
+    /// Each disk of the block sample, in its order; behind them those of which only the sizes are known.
+    pub(super) disks: Vec<Disk<'a>>,
     pub(super) balloon: Option<&'a BalloonSample>,
     pub(super) state: Option<(Option<i64>, Option<i64>)>,
+    /// When each group's sample was asked for, in Unix milliseconds; `None` where that is not to be written.
+    pub(super) stamps: [Option<u64>; Group::ALL.len()],
+}
+
+/// What of a disk is fresh enough to be exported.
+pub(super) struct Disk<'a> {
+    /// Its name in the guest, if libvirt says it.
+    pub(super) name: Option<&'a str>,
+    /// Its place among the domain's disks, unless only its sizes are known.
+    pub(super) index: Option<u32>,
+    /// Its counters.
+    pub(super) counters: Option<&'a Block>,
+    /// Its sizes, asked for on their own.
+    pub(super) sizes: Option<(BlockInfo, Stamp)>,
+    /// When those were asked for, in Unix milliseconds; `None` where that is not to be written.
+    pub(super) sizes_stamp: Option<u64>,
 }
 
 /// The host as a whole.
@@ -71,7 +92,9 @@ pub(super) enum Read {
     /// One per vCPU.
     Vcpu(fn(&Vcpu) -> Option<Value>),
     /// One per disk.
-    Disk(fn(&Block) -> Option<Value>),
+    Disk(fn(&Disk<'_>) -> Option<Value>),
+    /// One per disk, as it was asked for on its own, else as it came with the counters.
+    DiskSize(fn(&BlockInfo) -> Option<u64>, fn(&Block) -> Option<u64>),
     /// One per NIC.
     Nic(fn(&Interface) -> Option<Value>),
     /// Value 1 for each of the label blocks.
@@ -85,7 +108,11 @@ const fn row(
     (source, labels): (&'static str, &'static str),
     read: Read,
 ) -> Family {
-    Family { name, help, kind, unit, source, labels, read }
+    Family { name, help, kind, unit, source, labels, group: None, read }
+}
+
+const fn sampled(group: Group, family: Family) -> Family {
+    Family { group: Some(group), ..family }
 }
 
 const fn disk(
@@ -94,9 +121,21 @@ const fn disk(
     unit: &'static str,
     source: &'static str,
     help: &'static str,
-    read: fn(&Block) -> Option<Value>,
+    read: fn(&Disk<'_>) -> Option<Value>,
 ) -> Family {
-    row(kind, (name, unit), help, (source, "target_device"), Read::Disk(read))
+    sampled(Group::Block, row(kind, (name, unit), help, (source, "target_device"), Read::Disk(read)))
+}
+
+/// A size; its group is that of the counters, and it bears the time of whichever sample told it.
+const fn disk_size(
+    name: &'static str,
+    source: &'static str,
+    help: &'static str,
+    own: fn(&BlockInfo) -> Option<u64>,
+    bulk: fn(&Block) -> Option<u64>,
+) -> Family {
+    let read = Read::DiskSize(own, bulk);
+    sampled(Group::Block, row(Kind::Gauge, (name, "bytes"), help, (source, "target_device"), read))
 }
 
 const fn nic(
@@ -106,7 +145,7 @@ const fn nic(
     help: &'static str,
     read: fn(&Interface) -> Option<Value>,
 ) -> Family {
-    row(Kind::Counter, (name, unit), help, (source, "target_device"), Read::Nic(read))
+    sampled(Group::Interface, row(Kind::Counter, (name, unit), help, (source, "target_device"), Read::Nic(read)))
 }
 
 const fn vcpu(
@@ -117,10 +156,11 @@ const fn vcpu(
     help: &'static str,
     read: fn(&Vcpu) -> Option<Value>,
 ) -> Family {
-    row(kind, (name, unit), help, (source, "vcpu"), Read::Vcpu(read))
+    sampled(Group::Vcpu, row(kind, (name, unit), help, (source, "vcpu"), Read::Vcpu(read)))
 }
 
 const fn domain(
+    group: Group,
     kind: Kind,
     name: &'static str,
     unit: &'static str,
@@ -128,7 +168,7 @@ const fn domain(
     help: &'static str,
     read: fn(&View<'_>) -> Option<Value>,
 ) -> Family {
-    row(kind, (name, unit), help, (source, ""), Read::Domain(read))
+    sampled(group, row(kind, (name, unit), help, (source, ""), Read::Domain(read)))
 }
 
 /// Every family but the ages and our own metrics, which are rendered per scrape; in the order of /metrics.
@@ -136,10 +176,31 @@ pub(super) fn families() -> impl Iterator<Item = &'static Family> {
     [host::FAMILIES, domain::FAMILIES, devices::FAMILIES, memory::FAMILIES].into_iter().flatten()
 }
 
-/// The family of ages, rendered per scrape.
-pub(super) const AGE_NAME: &str = "libvirt_domain_sample_age_seconds";
-/// Its help.
-pub(super) const AGE_HELP: &str = "Time since the newest sample of the group was asked for; since the domain was found running where there is none yet. Every running domain and group sampled has it.";
+/// A family of running domains that moves between snapshots, and so is rendered per scrape; all are gauges in seconds.
+pub(super) struct Moving {
+    pub(super) name: &'static str,
+    pub(super) help: &'static str,
+    /// Where the figure comes from, for the reference.
+    pub(super) source: &'static str,
+    /// Labels beyond `domain` and `uuid`, for the reference.
+    pub(super) labels: &'static str,
+}
+
+/// For how long a domain has not answered.
+pub(super) const UNRESPONSIVE: Moving = Moving {
+    name: "libvirt_domain_unresponsive_seconds",
+    help: "For how long a running domain's QEMU has not answered; 0 while it does.",
+    source: "answers to all calls",
+    labels: "-",
+};
+
+/// The ages of samples.
+pub(super) const AGE: Moving = Moving {
+    name: "libvirt_domain_sample_age_seconds",
+    help: "Time since the newest sample of the group was asked for; since the domain was found running where there is none yet. Every running domain and group sampled has it, block_info if the domain has a disk.",
+    source: "time of the call",
+    labels: "group",
+};
 
 #[cfg(test)]
 mod tests {

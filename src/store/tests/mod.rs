@@ -1,5 +1,9 @@
 //! What the store promises: newest wins, late is lost, gone is gone, runs are never mixed.
 
+mod block_info;
+mod health;
+mod runs;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,15 +117,6 @@ fn snapshots_are_immutable_and_newer_ones_show_more() {
     assert!(after.sequence > before.sequence);
     let (previous, elapsed) = after.domains[0].windows.cpu.previous().expect("two samples");
     assert_eq!((previous.time_ns, elapsed), (Some(10), Duration::from_secs(1)));
-}
-
-#[test]
-fn a_late_answer_is_dropped_and_counted_per_group() {
-    let bench = Bench::new();
-    let (early, late) = (bench.tick(), bench.tick());
-    bench.bulk(late, vec![record(1, 1, 20)]);
-    bench.bulk(early, vec![record(1, 1, 10)]);
-    assert_eq!((bench.cpu(1), bench.late()), (Some(20), 2), "state and cpu were late");
 }
 
 #[test]
@@ -294,56 +289,12 @@ fn known_descriptions_are_those_of_the_run_they_were_read_in() {
 }
 
 #[test]
-fn a_call_that_took_longer_than_the_memory_of_the_gone_brings_nobody_back() {
-    let bench = Bench::new();
-    bench.bulk(bench.tick(), vec![record(1, 1, 10)]);
-    let early = bench.tick();
-    bench.bulk(bench.tick(), vec![]);
-    bench.clock.advance(Duration::from_secs(700));
-    bench.inventory(bench.tick(), vec![]);
-    bench.bulk(early, vec![record(1, 1, 15)]);
-    bench.inventory(early, vec![described(1, Some(1), &[], &[])]);
-    assert!(bench.names().is_empty());
-}
-
-#[test]
-fn a_late_record_says_nothing_of_name_and_devices() {
-    let bench = Bench::new();
-    bench.inventory(bench.tick(), vec![described(1, Some(1), &["vda"], &[])]);
-    let early = bench.tick();
-    let renamed = DomainRecord { name: "renamed".into(), ..with_devices(record(1, 1, 2), &["vda"], &[]) };
-    bench.bulk(bench.tick(), vec![renamed]);
-    let changes = bench.bulk(early, vec![with_devices(record(1, 1, 1), &["vda", "vdb"], &[])]);
-    assert_eq!(changes, Changes::default());
-    assert_eq!(bench.names(), ["renamed"]);
-}
-
-#[test]
-fn a_late_list_says_nothing_of_names() {
-    let bench = Bench::new();
-    bench.inventory(bench.tick(), vec![described(1, Some(1), &[], &[])]);
-    let early = bench.tick();
-    bench.bulk(bench.tick(), vec![DomainRecord { name: "renamed".into(), ..record(1, 1, 2) }]);
-    bench.inventory(early, vec![described(1, Some(1), &[], &[])]);
-    assert_eq!(bench.names(), ["renamed"]);
-}
-
-#[test]
 fn the_newest_answer_stays_the_newest() {
     let bench = Bench::new();
     let (early, late) = (bench.tick(), bench.tick());
     bench.bulk(late, vec![]);
     bench.bulk(early, vec![]);
     assert_eq!(bench.store.snapshot().sampled, Some(late));
-}
-
-#[test]
-fn a_run_with_the_id_of_the_one_before_is_told_by_its_cpu_time() {
-    let bench = Bench::new();
-    bench.bulk(bench.tick(), vec![record(1, 1, 1000)]);
-    assert!(bench.bulk(bench.tick(), vec![record(1, 1, 3)]).domains);
-    let snapshot = bench.store.snapshot();
-    assert!(snapshot.domains[0].windows.cpu.previous().is_none(), "no rate across a restart");
 }
 
 #[test]

@@ -1,0 +1,7 @@
+//! What the host's kernel says of QEMU processes, without libvirt's help.
+//!
+//! Uses `model` and `clock`; only `daemon` may use it. Every look is a read from /proc or /run, which never blocks.
+
+mod process;
+
+pub use process::QemuProcesses;

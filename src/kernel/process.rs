@@ -1,0 +1,272 @@
+//! From domains to their processes, by the pid files that libvirt writes.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+
+use crate::model::{DomainId, Process, ProcessState, Processes, RunId};
+
+/// Where libvirt's QEMU driver keeps NAME.pid. Any user may read these files.
+const RUN: &str = "/run/libvirt/qemu";
+const PROC: &str = "/proc";
+
+/// Looks at QEMU's processes.
+pub struct QemuProcesses {
+    run: PathBuf,
+    proc: PathBuf,
+    known: HashMap<DomainId, Known>,
+}
+
+/// Whose process it was when it was found. A look at a process that is known opens one file.
+struct Known {
+    run: RunId,
+    pid: u32,
+    start_ticks: u64,
+}
+
+impl QemuProcesses {
+    /// On this host.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::below(RUN.into(), PROC.into())
+    }
+
+    /// With pid files and processes in other places.
+    #[must_use]
+    pub fn below(run: PathBuf, proc: PathBuf) -> Self {
+        Self { run, proc, known: HashMap::new() }
+    }
+
+    /// The process that the pid file names. The file may be left over from a host that went down, and its number
+    /// another program's by now: that counts as none.
+    fn find(&self, name: &str) -> Option<Process> {
+        let file = self.run.join(file_name(name));
+        let pid = fs::read_to_string(file).ok()?.trim().parse().ok()?;
+        let stat = self.stat(pid)?;
+        stat.is_qemu().then(|| stat.process(pid))
+    }
+
+    fn stat(&self, pid: u32) -> Option<Stat> {
+        // The name in it may be of any encoding.
+        let text = fs::read(self.proc.join(pid.to_string()).join("stat")).ok()?;
+        Stat::parse(&String::from_utf8_lossy(&text))
+    }
+}
+
+impl Default for QemuProcesses {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Processes for QemuProcesses {
+    fn look(&mut self, id: DomainId, name: &str, run: RunId) -> Option<Process> {
+        let known = self.known.get(&id).filter(|known| known.run == run);
+        if let Some(Known { pid, start_ticks, .. }) = known {
+            let stat = self.stat(*pid).filter(|stat| stat.start_ticks == *start_ticks);
+            if let Some(stat) = stat {
+                return Some(stat.process(*pid));
+            }
+        }
+        let ended =
+            known.map(|known| Process { pid: known.pid, start_ticks: known.start_ticks, state: ProcessState::Ended });
+        // Not known yet, or gone. The second happens when a domain starts anew before its next run is known.
+        let Some(found) = self.find(name) else { return ended };
+        self.known.insert(id, Known { run, pid: found.pid, start_ticks: found.start_ticks });
+        Some(found)
+    }
+
+    fn keep_only(&mut self, wanted: &dyn Fn(DomainId) -> bool) {
+        self.known.retain(|id, _| wanted(*id));
+    }
+}
+
+/// The name of a domain's pid file. libvirt escapes the name as in XML; it admits no slash in it.
+fn file_name(name: &str) -> String {
+    let mut file = String::with_capacity(name.len() + 4);
+    for character in name.chars() {
+        match character {
+            '&' => file.push_str("&amp;"),
+            '<' => file.push_str("&lt;"),
+            '>' => file.push_str("&gt;"),
+            '"' => file.push_str("&quot;"),
+            '\'' => file.push_str("&apos;"),
+            other => file.push(other),
+        }
+    }
+    file + ".pid"
+}
+
+/// What we want of /proc/PID/stat.
+struct Stat {
+    comm: String,
+    state: ProcessState,
+    start_ticks: u64,
+}
+
+impl Stat {
+    /// The name in field 2 may hold anything, blanks and parentheses too; nothing behind it has a parenthesis.
+    fn parse(text: &str) -> Option<Self> {
+        let (before, after) = text.rsplit_once(')')?;
+        let mut fields = after.split_ascii_whitespace();
+        let state = match fields.next()? {
+            "T" | "t" => ProcessState::Stopped,
+            "D" => ProcessState::Uninterruptible,
+            "Z" | "X" | "x" => ProcessState::Ended,
+            _ => ProcessState::Runs,
+        };
+        // Field 22; the state was field 3.
+        let start_ticks = fields.nth(18)?.parse().ok()?;
+        Some(Self { comm: before.split_once('(')?.1.to_owned(), state, start_ticks })
+    }
+
+    /// `qemu-system-x86`, `qemu-kvm`, `qemu:NAME`, `kvm`.
+    fn is_qemu(&self) -> bool {
+        self.comm.starts_with("qemu") || self.comm.starts_with("kvm")
+    }
+
+    fn process(&self, pid: u32) -> Process {
+        Process { pid, start_ticks: self.start_ticks, state: self.state }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUN: RunId = RunId(7);
+
+    fn id() -> DomainId {
+        DomainId::from_bytes([1; 16])
+    }
+
+    /// A fake /run/libvirt/qemu and /proc.
+    struct Host(tempfile::TempDir);
+
+    impl Host {
+        fn new() -> Self {
+            Self(tempfile::tempdir().expect("a directory"))
+        }
+
+        fn processes(&self) -> QemuProcesses {
+            QemuProcesses::below(self.0.path().into(), self.0.path().into())
+        }
+
+        fn pid_file(&self, name: &str, pid: u32) {
+            fs::write(self.0.path().join(format!("{name}.pid")), format!("{pid}\n")).expect("written");
+        }
+
+        fn process(&self, pid: u32, comm: &str, state: char, start: u64) {
+            let directory = self.0.path().join(pid.to_string());
+            fs::create_dir_all(&directory).expect("created");
+            let stat = format!("{pid} ({comm}) {state} 1 {pid} {pid} 0 -1 4 9 0 0 0 1 2 3 4 20 0 1 0 {start} 5 6\n");
+            fs::write(directory.join("stat"), stat).expect("written");
+        }
+
+        fn end(&self, pid: u32) {
+            fs::remove_dir_all(self.0.path().join(pid.to_string())).expect("removed");
+        }
+    }
+
+    fn process(pid: u32, start_ticks: u64, state: ProcessState) -> Option<Process> {
+        Some(Process { pid, start_ticks, state })
+    }
+
+    #[test]
+    fn each_letter_of_a_state_has_its_meaning() {
+        let host = Host::new();
+        host.pid_file("a", 41);
+        let mut processes = host.processes();
+        for (letters, state) in [
+            ("RSIWKP", ProcessState::Runs),
+            ("Tt", ProcessState::Stopped),
+            ("D", ProcessState::Uninterruptible),
+            ("ZXx", ProcessState::Ended),
+        ] {
+            for letter in letters.chars() {
+                host.process(41, "qemu) S (x86", letter, 500);
+                assert_eq!(processes.look(id(), "a", RUN), process(41, 500, state), "{letter}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_known_process_needs_no_pid_file_and_ends_when_it_is_gone() {
+        let host = Host::new();
+        host.pid_file("a", 41);
+        host.process(41, "qemu-system-x86", 'S', 500);
+        let mut processes = host.processes();
+        processes.look(id(), "a", RUN).expect("found");
+        fs::remove_file(host.0.path().join("a.pid")).expect("removed");
+        assert_eq!(processes.look(id(), "a", RUN), process(41, 500, ProcessState::Runs));
+        // What it is called matters only when it is found.
+        host.process(41, "renamed", 'D', 500);
+        assert_eq!(processes.look(id(), "a", RUN), process(41, 500, ProcessState::Uninterruptible));
+        host.end(41);
+        assert_eq!(processes.look(id(), "a", RUN), process(41, 500, ProcessState::Ended));
+        assert_eq!(processes.look(id(), "a", RUN), process(41, 500, ProcessState::Ended), "it stays ended");
+        assert_eq!(processes.look(id(), "a", RunId(8)), None, "nothing is known of the next run");
+    }
+
+    #[test]
+    fn a_pid_that_came_again_is_not_the_process() {
+        let host = Host::new();
+        host.pid_file("a", 41);
+        host.process(41, "qemu-kvm", 'S', 500);
+        let mut processes = host.processes();
+        processes.look(id(), "a", RUN).expect("found");
+        host.process(41, "sh", 'S', 900);
+        assert_eq!(processes.look(id(), "a", RUN), process(41, 500, ProcessState::Ended));
+        // The domain started anew, and its new run is not known yet.
+        host.pid_file("a", 42);
+        host.process(42, "qemu-kvm", 'S', 950);
+        assert_eq!(processes.look(id(), "a", RUN), process(42, 950, ProcessState::Runs));
+        host.process(42, "qemu-kvm", 'T', 950);
+        assert_eq!(processes.look(id(), "a", RUN), process(42, 950, ProcessState::Stopped));
+    }
+
+    #[test]
+    fn what_is_no_qemu_is_not_known() {
+        let host = Host::new();
+        let mut processes = host.processes();
+        assert_eq!(processes.look(id(), "a", RUN), None, "no pid file");
+        host.pid_file("a", 41);
+        assert_eq!(processes.look(id(), "a", RUN), None, "no process");
+        host.process(41, "sh", 'S', 500);
+        assert_eq!(processes.look(id(), "a", RUN), None, "another program");
+        // As when libvirt's child has written the file and not become QEMU yet.
+        host.process(41, "kvm", 'S', 500);
+        assert_eq!(processes.look(id(), "a", RUN), process(41, 500, ProcessState::Runs));
+    }
+
+    #[test]
+    fn each_run_is_found_anew_and_the_unwanted_are_forgotten() {
+        let host = Host::new();
+        host.pid_file("a", 41);
+        host.process(41, "qemu-kvm", 'S', 500);
+        host.process(42, "qemu-kvm", 'S', 600);
+        let mut processes = host.processes();
+        processes.look(id(), "a", RUN).expect("found");
+        host.pid_file("a", 42);
+        assert_eq!(processes.look(id(), "a", RUN), process(41, 500, ProcessState::Runs), "the run has its process");
+        assert_eq!(processes.look(id(), "a", RunId(8)), process(42, 600, ProcessState::Runs));
+        processes.keep_only(&|one| one == id());
+        assert_eq!(processes.known.len(), 1);
+        processes.keep_only(&|one| one != id());
+        assert!(processes.known.is_empty());
+    }
+
+    #[test]
+    fn the_file_is_named_as_libvirt_names_it() {
+        let host = Host::new();
+        host.pid_file("a&amp;b &lt;&quot;&apos;&gt; \u{fc}", 41);
+        host.process(41, "qemu-kvm", 'S', 500);
+        assert!(host.processes().look(id(), "a&b <\"'> \u{fc}", RUN).is_some());
+    }
+
+    #[test]
+    fn a_stat_that_is_cut_short_is_none() {
+        assert!(Stat::parse("41 (qemu) S 1 41").is_none());
+        assert!(Stat::parse("").is_none());
+    }
+}

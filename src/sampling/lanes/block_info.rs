@@ -1,0 +1,150 @@
+//! Block info: one call a disk, and the counters of domains whose storage hangs, one call a domain.
+//!
+//! Round robin over the domains, so that one with many or slow disks keeps none of the others waiting.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::model::DomainId;
+use crate::sampling::deadline::Usual;
+use crate::sampling::schedule::Schedule;
+use crate::sampling::work::Job;
+
+/// A disk as the XML has it, and the mount that its file is on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::sampling) struct Disk {
+    pub(in crate::sampling) target: Box<str>,
+    pub(in crate::sampling) path: Arc<str>,
+    pub(in crate::sampling) mount: Option<Arc<str>>,
+}
+
+/// The disks that are still to be asked in this turn.
+pub(in crate::sampling) struct BlockInfoLane {
+    schedule: Schedule<()>,
+    queue: VecDeque<Job>,
+    pub(in crate::sampling) usual: Usual,
+}
+
+impl BlockInfoLane {
+    /// Without a period it is never due, and only asks for counters.
+    pub(in crate::sampling) fn new(period: Option<Duration>, now: Instant) -> Self {
+        let schedule = Schedule::new(period.map(|period| ((), period)), now);
+        Self { schedule, queue: VecDeque::new(), usual: Usual::default() }
+    }
+
+    pub(in crate::sampling) fn is_due(&mut self, now: Instant) -> bool {
+        !self.schedule.due(now).is_empty()
+    }
+
+    /// Begins a turn over these domains' disks, and returns the domains of those of the turn before that were never asked.
+    pub(in crate::sampling) fn begin(&mut self, domains: &[(DomainId, Vec<Box<str>>)]) -> Vec<DomainId> {
+        let mut skipped = Vec::new();
+        self.queue.retain(|job| match job {
+            Job::BlockInfo(id, _) => {
+                skipped.push(*id);
+                false
+            }
+            _ => true,
+        });
+        let most = domains.iter().map(|(_, disks)| disks.len()).max().unwrap_or(0);
+        for round in 0..most {
+            let disks = domains.iter().filter_map(|(id, disks)| Some((*id, disks.get(round)?.clone())));
+            self.queue.extend(disks.map(|(id, target)| Job::BlockInfo(id, target)));
+        }
+        skipped
+    }
+
+    /// Counters of these domains' disks, before anything else; once each.
+    pub(in crate::sampling) fn counters(&mut self, domains: HashMap<DomainId, Vec<Box<str>>>) {
+        self.queue.retain(|job| !matches!(job, Job::BlockCounters(id, _) if domains.contains_key(id)));
+        for (id, targets) in domains {
+            self.queue.push_front(Job::BlockCounters(id, targets));
+        }
+    }
+
+    /// The first job about a domain that may be asked now; others keep their places.
+    pub(in crate::sampling) fn take(&mut self, may: impl Fn(DomainId, &Job) -> bool) -> Option<Job> {
+        let place = self.queue.iter().position(|job| match job {
+            Job::BlockInfo(id, _) | Job::BlockCounters(id, _) => may(*id, job),
+            _ => false,
+        })?;
+        self.queue.remove(place)
+    }
+
+    pub(in crate::sampling) fn put_back(&mut self, job: Job) {
+        self.queue.push_front(job);
+    }
+
+    pub(in crate::sampling) fn has_work(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    pub(in crate::sampling) fn clear(&mut self) -> usize {
+        std::mem::take(&mut self.queue).len()
+    }
+
+    pub(in crate::sampling) fn restart(&mut self, now: Instant) {
+        self.schedule.restart(now);
+    }
+
+    pub(in crate::sampling) fn schedule(&mut self) -> &mut Schedule<()> {
+        &mut self.schedule
+    }
+
+    pub(in crate::sampling) fn next(&self) -> Option<Instant> {
+        self.schedule.next()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(number: u8) -> DomainId {
+        DomainId::from_bytes([number; 16])
+    }
+
+    fn targets(names: &[&str]) -> Vec<Box<str>> {
+        names.iter().map(|name| (*name).into()).collect()
+    }
+
+    fn taken(lane: &mut BlockInfoLane, may: impl Fn(DomainId, &Job) -> bool + Copy) -> Vec<String> {
+        std::iter::from_fn(|| lane.take(may))
+            .map(|job| match job {
+                Job::BlockInfo(id, target) => format!("{}{target}", id.uuid().as_bytes()[0]),
+                Job::BlockCounters(id, targets) => format!("{}*{}", id.uuid().as_bytes()[0], targets.len()),
+                _ => unreachable!(),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_domain_has_its_first_disk_asked_before_any_has_its_second() {
+        let mut lane = BlockInfoLane::new(None, Instant::now());
+        lane.begin(&[
+            (id(1), targets(&["vda", "vdb", "vdc"])),
+            (id(2), targets(&["vda"])),
+            (id(3), targets(&["vda", "vdb"])),
+        ]);
+        assert_eq!(taken(&mut lane, |_, _| true), ["1vda", "2vda", "3vda", "1vdb", "3vdb", "1vdc"]);
+    }
+
+    #[test]
+    fn a_domain_that_may_not_be_asked_keeps_nobody_waiting() {
+        let mut lane = BlockInfoLane::new(None, Instant::now());
+        let domains = [(id(1), targets(&["vda", "vdb"])), (id(2), targets(&["vda", "vdb"]))];
+        lane.begin(&domains);
+        assert_eq!(taken(&mut lane, |it, _| it == id(2)), ["2vda", "2vdb"]);
+        assert_eq!(lane.begin(&domains).len(), 2, "what waited until the next turn is skipped");
+    }
+
+    #[test]
+    fn counters_come_first() {
+        let mut lane = BlockInfoLane::new(None, Instant::now());
+        lane.begin(&[(id(1), targets(&["vda"]))]);
+        lane.counters([(id(2), targets(&["vda", "vdb"]))].into());
+        lane.counters([(id(2), targets(&["vda", "vdb"]))].into());
+        assert_eq!(taken(&mut lane, |_, _| true), ["2*2", "1vda"]);
+    }
+}

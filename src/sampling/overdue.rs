@@ -1,0 +1,394 @@
+//! What overran: written off, asked again, and the domain found that holds it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::budget::{Class, Kind};
+use super::core::{Core, Open, SECOND_LOOK};
+use super::deadline::LEAST;
+use super::health::{Patient, Sign};
+use super::lanes::{Ask, Lane};
+use super::storage::Change;
+use super::work::{CallId, Job};
+use crate::model::{Control, ControlState, DomainId, Group, GroupSet, ProcessState, Scope, Stamp, Standing};
+use crate::store::Snapshot;
+
+/// A connection may take this long to open, or nearly half the shortest period.
+const OPENING: Duration = Duration::from_secs(5);
+/// A monitor that has been occupied for less than this is busy with a command of somebody's.
+const OCCUPIED: Duration = Duration::from_millis(300);
+
+/// How long an attempt to connect may take.
+pub(super) fn opening_limit(shortest: Duration) -> Duration {
+    OPENING.min((shortest * 9 / 20).max(LEAST))
+}
+
+impl Core {
+    /// Writes off what is overdue.
+    pub(super) fn expire(&mut self, now: Stamp) {
+        let due = self.calls.iter().filter(|(_, open)| !open.overdue && open.deadline <= now.at);
+        let mut due: Vec<CallId> = due.map(|(call, _)| *call).collect();
+        due.sort_unstable();
+        for call in due {
+            let Some(open) = self.calls.get_mut(&call) else { continue };
+            let opening = Self::is_opening(open);
+            let limit = open.begun.at + opening_limit(self.shortest);
+            if std::mem::replace(&mut open.connects, opening) && !opening {
+                // The connection is open, so what counts from now on is the call.
+                open.counted_from = now.at;
+            }
+            let due = if opening { limit } else { open.counted_from + open.allowed };
+            if due > now.at {
+                open.deadline = due;
+            } else {
+                self.write_off(call, opening, now);
+            }
+        }
+    }
+
+    fn write_off(&mut self, call: CallId, opening: bool, now: Stamp) {
+        let Some(open) = self.calls.get_mut(&call) else { return };
+        open.overdue = true;
+        let (lane, worker, job) = (open.lane, open.worker, open.job.clone());
+        let (ask, probation, begun) = (open.ask.clone(), open.probation, open.begun.at);
+        if let Some(place) = open.place {
+            self.budget.write_off(place);
+        }
+        self.pools.of(lane).write_off(worker);
+        if lane == Lane::Storage {
+            self.steering.forget_turn();
+            if let Some(Change::Blocked(mount)) = self.storage.overran(call) {
+                tracing::warn!(%mount, "storage does not answer; disks on it are asked for what needs no look at it");
+                self.note_storage();
+            }
+            return;
+        }
+        let delays = match job {
+            Job::Bulk(_) | Job::BlockInfo(..) | Job::BlockCounters(..) => !probation,
+            Job::Control(_) => self.link.admitting,
+            Job::Inventory(_) | Job::CpuStats(_) | Job::Probe(_) => false,
+        };
+        if delays {
+            self.steering.forget_turn();
+        }
+        let name = if opening { "virConnectOpen" } else { job.call() };
+        self.store.metrics.lane_runs.with_label_values(&[lane.label(), "timeout"]).inc();
+        self.store.metrics.calls_timed_out.with_label_values(&[name]).inc();
+        tracing::debug!(call = name, lane = lane.label(), "written off");
+        if opening {
+            // It fails soon after, and its lane with it. Nothing was asked of any domain yet.
+            self.factory.abandon_opening();
+            return;
+        }
+        self.control_wanted = true;
+        self.look_soon(now.at + SECOND_LOOK);
+        match (&job, ask) {
+            (Job::Inventory(_), _) => {
+                let jitter = self.ward.jitter();
+                self.inventory.failed(false, now.at, jitter);
+            }
+            (Job::Control(_), _) => self.link.admitting = false,
+            (_, Some(ask)) if probation => {
+                for id in ask.ids() {
+                    self.ward.hangs(call, *id, job.call());
+                    self.sign(*id, Sign::Overran, now);
+                }
+            }
+            (_, Some(ask)) => self.ask_again(lane, &ask, begun, now),
+            _ => {}
+        }
+    }
+
+    /// Asks again at once, on another connection, for what the call did not bring: a healthy domain then has its sample in
+    /// the same period.
+    fn ask_again(&mut self, lane: Lane, ask: &Ask, begun: Instant, now: Stamp) {
+        let snapshot = self.store.snapshot();
+        let ids: Vec<DomainId> = match &ask.scope {
+            Scope::All => snapshot.domains.iter().filter(|it| it.run.is_some()).map(|domain| domain.id).collect(),
+            Scope::Only(ids) => ids.clone(),
+        };
+        let lacking = lacking(&snapshot, ask.groups, &ids, begun);
+        if lane == Lane::Monitor {
+            // It may be the storage that hangs, and then of more domains than one.
+            if ask.groups.contains(Group::Block) {
+                self.storage.begin(self.disks.files_of(&lacking), now.at);
+            }
+            self.monitor.overran(ask, &lacking);
+        } else if !self.too_many_free_overdue() {
+            let domains: Vec<_> = lacking.iter().filter_map(|id| snapshot.get(*id)).collect();
+            let alive: Vec<DomainId> = self.look_at_all(&domains, now).iter().map(|domain| domain.id).collect();
+            // Who has disks on storage that hangs is the likeliest to be locked.
+            let (likely, others): (Vec<_>, Vec<_>) = alive.into_iter().partition(|id| self.is_on_blocked_storage(*id));
+            self.free.overran(ask, &others);
+            self.free.also(ask.groups, &likely);
+        }
+    }
+
+    /// Looks at the processes of patients, ends pauses, and finds out more where something is not known yet.
+    pub(super) fn look(&mut self, now: Stamp) {
+        if self.next_look.is_none_or(|at| at > now.at) {
+            return;
+        }
+        let snapshot = self.store.snapshot();
+        for id in self.ward.ids() {
+            let Some((domain, run)) = snapshot.get(id).and_then(|domain| Some((domain, domain.run?))) else { continue };
+            let state = self.processes.look(id, &domain.name, run).map(|process| process.state);
+            self.sign(id, Sign::Process(state), now);
+            // Left out of a call for its process: asked in the same turn after all, or not at all.
+            let well = self.ward.is_healthy(id);
+            if (well || self.ward.get(id).is_some_and(|patient| patient.standing() != Standing::Healthy))
+                && let Some(groups) = self.aside.remove(&id)
+                && well
+            {
+                self.monitor.also(groups, &[id]);
+            }
+        }
+        self.ward.tick(now);
+        self.judge(&snapshot, &HashMap::new(), now);
+        let unknown = self.calls.iter().any(|(call, open)| self.is_unjudged(*call, open));
+        let stopped = self.ward.any(|patient| patient.standing() == Standing::Healthy);
+        self.control_wanted |= self.link.admitting
+            || unknown
+            || self.ward.any(Patient::wants_control)
+            || !self.budget.orphans().is_empty();
+        let quiet = self.ward.ids().is_empty() && !self.control_wanted;
+        let interval = if unknown || stopped { SECOND_LOOK } else { self.look_interval() };
+        self.next_look = (!quiet).then(|| now.at + interval);
+    }
+
+    /// Was the call written off, and is it not known yet which domain holds it?
+    fn is_unjudged(&self, call: CallId, open: &Open) -> bool {
+        let can_hang = matches!(open.lane, Lane::Monitor | Lane::BlockInfo);
+        open.overdue && can_hang && !Self::is_opening(open) && !self.ward.is_judged(call)
+    }
+
+    fn asked_of(open: &Open) -> (GroupSet, Vec<DomainId>) {
+        match (&open.job, &open.ask) {
+            (_, Some(ask)) => (ask.groups, ask.ids().to_vec()),
+            (Job::BlockInfo(id, _), _) => (GroupSet::of(Group::BlockInfo), vec![*id]),
+            (Job::BlockCounters(id, _), _) => (GroupSet::of(Group::Block), vec![*id]),
+            _ => (GroupSet::EMPTY, Vec::new()),
+        }
+    }
+
+    /// Domains that an overdue call may be holding, since nothing came from them since: nothing is asked of them until that
+    /// is known.
+    pub(super) fn held(&self, snapshot: &Snapshot) -> HashSet<DomainId> {
+        let unjudged = self.calls.iter().filter(|(call, open)| self.is_unjudged(**call, open));
+        unjudged
+            .flat_map(|(_, open)| {
+                let (groups, ids) = Self::asked_of(open);
+                let none = |id: &DomainId| {
+                    let older = |group| is_older(snapshot, *id, group, open.begun.at);
+                    groups.iter().all(older)
+                };
+                ids.into_iter().filter(none).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// Domains that a free call waits for, by name: libvirt holds the lock of one of them, and whatever asks for it waits
+    /// too. So it does in block info on storage that hangs.
+    pub(super) fn locked(&self, snapshot: &Snapshot) -> HashSet<DomainId> {
+        let overdue = self.calls.values().filter(|open| open.overdue);
+        overdue
+            .flat_map(|open| match (&open.job, &open.ask) {
+                (_, Some(ask)) if open.lane == Lane::Free => lacking(snapshot, ask.groups, ask.ids(), open.begun.at),
+                (Job::BlockInfo(id, _), _) if self.is_on_blocked_storage(*id) => vec![*id],
+                (Job::Control(ids) | Job::CpuStats(ids), _) => {
+                    ids.iter().copied().filter(|id| !self.ward.is_healthy(*id)).collect()
+                }
+                _ => Vec::new(),
+            })
+            .collect()
+    }
+
+    pub(super) fn is_on_blocked_storage(&self, id: DomainId) -> bool {
+        self.disks.mount_where(id, |mount| self.storage.is_blocked(mount)).is_some()
+    }
+
+    /// Are free calls of this turn still to be answered?
+    pub(super) fn is_sounding(&self) -> bool {
+        let asks = self.calls.values().filter(|open| open.lane == Lane::Free && open.ask.is_some());
+        self.free.has_work() || asks.into_iter().any(|open| !open.overdue)
+    }
+
+    /// Does a call that enters no monitor wait for the lock of a domain?
+    pub(super) fn is_locked_out(&self) -> bool {
+        self.calls.values().any(|open| open.overdue && Self::waits_for_locks_alone(open))
+    }
+
+    pub(super) fn waits_for_locks_alone(open: &Open) -> bool {
+        (open.lane == Lane::Inventory && !Self::is_opening(open)) || (open.lane == Lane::Free && open.ask.is_some())
+    }
+
+    /// Domains of which an overdue call still lacks something.
+    pub(super) fn suspected(&self, snapshot: &Snapshot) -> HashSet<DomainId> {
+        let unjudged = self.calls.iter().filter(|(call, open)| self.is_unjudged(**call, open));
+        let ids = unjudged.flat_map(|(_, open)| {
+            let (groups, ids) = Self::asked_of(open);
+            lacking(snapshot, groups, &ids, open.begun.at)
+        });
+        ids.collect()
+    }
+
+    /// Those of its domains that an overdue call may be holding. One that is held may still have brought, with NOWAIT and by
+    /// another call, what needs no monitor.
+    fn suspects(&self, snapshot: &Snapshot, open: &Open, now: Instant) -> Vec<DomainId> {
+        let (groups, ids) = Self::asked_of(open);
+        let mut suspects = lacking(snapshot, groups, &ids, open.begun.at);
+        let known = |id: &DomainId| snapshot.get(*id).is_some_and(|domain| !self.is_newcomer(domain, now));
+        suspects.retain(|id| known(id) && !self.ward.is_blocked(*id));
+        suspects
+    }
+
+    /// Whose controlInfo is wanted: of everybody at our start, else of those who may hold an overdue call, of patients whose
+    /// process runs again, and of those that a lost connection may have left a call with.
+    pub(super) fn wanted_controls(&self, now: Instant) -> Vec<DomainId> {
+        let snapshot = self.store.snapshot();
+        if self.link.admitting {
+            return snapshot.domains.iter().filter(|it| it.run.is_some()).map(|domain| domain.id).collect();
+        }
+        let unjudged = self.calls.iter().filter(|(call, open)| self.is_unjudged(**call, open));
+        let mut ids: HashSet<DomainId> = unjudged.flat_map(|(_, open)| self.suspects(&snapshot, open, now)).collect();
+        ids.extend(self.ward.filter(Patient::wants_control));
+        ids.extend(self.budget.orphans().into_iter().flat_map(|orphan| orphan.ids));
+        let mut ids: Vec<DomainId> = ids.into_iter().filter(|id| snapshot.get(*id).is_some()).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// Takes what libvirt says of monitors.
+    pub(super) fn controlled(&mut self, open: &Open, controls: &[(DomainId, Control)], now: Stamp) {
+        let Job::Control(asked) = &open.job else { return };
+        let known: HashMap<DomainId, Control> = controls.iter().copied().collect();
+        let occupied = |control: &Control| {
+            matches!(control.state, ControlState::Occupied | ControlState::Error) && control.since >= OCCUPIED
+        };
+        if std::mem::take(&mut self.link.admitting) {
+            // Calls that are known to be stuck hang on some of them.
+            let mut known = self.budget.stuck();
+            for (id, control) in controls.iter().filter(|(_, control)| occupied(control)) {
+                tracing::debug!(uuid = %id, ?control, "occupied at the start");
+                self.sign(*id, Sign::Occupied, now);
+                // Most likely a call of ours from before, which libvirtd is still at.
+                if known > 0 {
+                    known -= 1;
+                } else if let Some(place) = self.budget.take(Kind::Orphaned, Class::Healthy) {
+                    place.orphan(vec![*id], self.link.peer);
+                }
+            }
+        }
+        for (id, control) in controls {
+            if control.state == ControlState::Ok {
+                self.ward.acquit(*id);
+            }
+            self.sign_known(*id, Sign::Control(control.state), now);
+        }
+        let is_free = |id: &DomainId| {
+            let state = known.get(id).map(|control| control.state);
+            // Who was asked about and is not in the answer is gone, and its calls with it.
+            asked.contains(id) && matches!(state, None | Some(ControlState::Ok))
+        };
+        self.bury_orphans(is_free);
+        self.judge(&self.store.snapshot(), &known, now);
+    }
+
+    /// Gives back the places of calls whose domains are all free, or run no more.
+    pub(super) fn bury_orphans(&self, is_free: impl Fn(&DomainId) -> bool) {
+        let snapshot = self.store.snapshot();
+        let is_gone = |id: &DomainId| snapshot.get(*id).is_none_or(|domain| domain.run.is_none());
+        for orphan in self.budget.orphans() {
+            if orphan.ids.iter().all(|id| is_free(id) || is_gone(id)) {
+                self.budget.bury(&orphan);
+            }
+        }
+    }
+
+    /// A sign that says something only of those who are patients already.
+    fn sign_known(&mut self, id: DomainId, sign: Sign, now: Stamp) {
+        if self.ward.get(id).is_some() {
+            self.sign(id, sign, now);
+        }
+    }
+
+    /// Finds out which domain holds each overdue call: the one whose monitor has been occupied for longest. Nobody is blamed
+    /// who merely started or stopped: libvirt waits for the lock of such a domain too.
+    fn judge(&mut self, snapshot: &Snapshot, controls: &HashMap<DomainId, Control>, now: Stamp) {
+        let mut unjudged: Vec<CallId> =
+            self.calls.iter().filter(|(call, open)| self.is_unjudged(**call, open)).map(|(call, _)| *call).collect();
+        unjudged.sort_unstable();
+        for call in unjudged {
+            let Some(open) = self.calls.get(&call) else { continue };
+            let (name, on_storage) = (open.job.call(), !matches!(open.job, Job::BlockCounters(..)));
+            let (groups, _) = Self::asked_of(open);
+            let looks_at_disks = on_storage && (groups.contains(Group::Block) || groups.contains(Group::BlockInfo));
+            let suspects = self.suspects(snapshot, open, now.at);
+            // libvirt is ending one of them, and the call may well wait for its lock.
+            if suspects.iter().any(|id| self.is_ending(snapshot, *id)) {
+                continue;
+            }
+            let Some(id) = self.culprit(&suspects, controls) else { continue };
+            if !self.is_stopped(id) && looks_at_disks {
+                if !self.storage.is_settled(now.at) {
+                    continue;
+                }
+                if let Some(mount) = self.disks.mount_where(id, |mount| self.storage.is_blocked(mount)) {
+                    let domain = snapshot.get(id).map(|domain| Arc::clone(&domain.name)).unwrap_or_default();
+                    tracing::warn!(%domain, uuid = %id, call = name, %mount, "a call hangs with its storage");
+                    self.ward.hangs(call, id, name);
+                    continue;
+                }
+            }
+            self.ward.hangs(call, id, name);
+            self.sign(id, Sign::Hangs, now);
+        }
+    }
+
+    fn culprit(&self, suspects: &[DomainId], controls: &HashMap<DomainId, Control>) -> Option<DomainId> {
+        if let [only] = suspects
+            && self.is_stopped(*only)
+        {
+            return Some(*only);
+        }
+        let occupied = suspects.iter().filter_map(|id| Some((*id, controls.get(id)?)));
+        // A job of the background is shown as such only beside one of the foreground, which may be ours.
+        let at_work = |state| matches!(state, ControlState::Occupied | ControlState::Job);
+        let occupied = occupied.filter(|(_, control)| at_work(control.state) && control.since >= OCCUPIED);
+        let longest = occupied.max_by_key(|(_, control)| control.since).map(|(id, _)| id);
+        let held = |id: &&DomainId| controls.get(id).is_some_and(|control| control.state == ControlState::Error);
+        let mut errors = suspects.iter().filter(held);
+        // Held, and not in the monitor: libvirtd itself is at something of this domain's, such as a file.
+        longest.or_else(|| errors.next().copied().filter(|_| errors.next().is_none()))
+    }
+
+    fn is_ending(&mut self, snapshot: &Snapshot, id: DomainId) -> bool {
+        let Some((domain, run)) = snapshot.get(id).and_then(|domain| Some((domain, domain.run?))) else { return true };
+        let process = self.processes.look(id, &domain.name, run);
+        process.is_some_and(|process| process.state == ProcessState::Ended)
+    }
+
+    fn is_stopped(&self, id: DomainId) -> bool {
+        self.ward.get(id).is_some_and(Patient::is_stopped)
+    }
+
+    /// Notes which domains have disks on storage that does not answer.
+    pub(super) fn note_storage(&mut self) {
+        let blocked = |id| Some((id, self.disks.mount_where(id, |mount| self.storage.is_blocked(mount))?));
+        let blocked = self.disks.ids().filter_map(blocked).collect();
+        self.ward.set_storage(blocked);
+    }
+}
+
+fn is_older(snapshot: &Snapshot, id: DomainId, group: Group, than: Instant) -> bool {
+    let stamp = snapshot.get(id).and_then(|domain| domain.windows.started(group));
+    stamp.is_none_or(|stamp| stamp.at < than)
+}
+
+/// The running domains that have no newer sample than that in one of the groups.
+fn lacking(snapshot: &Snapshot, groups: GroupSet, ids: &[DomainId], than: Instant) -> Vec<DomainId> {
+    let runs = |id: &DomainId| snapshot.get(*id).is_some_and(|domain| domain.run.is_some());
+    let lacks = |id: &DomainId| runs(id) && groups.iter().any(|group| is_older(snapshot, *id, group, than));
+    ids.iter().copied().filter(lacks).collect()
+}

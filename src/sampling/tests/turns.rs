@@ -1,0 +1,99 @@
+//! What is asked when nothing is wrong.
+
+use super::*;
+use crate::model::DomainId;
+
+#[test]
+fn the_list_comes_first_then_a_look_at_every_monitor_and_the_samples_right_after() {
+    let mut lab = Lab::new(3);
+    lab.settle();
+    let calls: Vec<&str> =
+        lab.asked.iter().filter(|(_, lane, _)| *lane != Lane::Storage).map(|(.., job)| job.call()).collect();
+    assert_eq!(calls[..2], ["virConnectListAllDomains", "virDomainGetControlInfo"]);
+    assert!(lab.store.snapshot().link.up);
+    assert_eq!(lab.late(1..=3, &FREE), []);
+    assert_eq!(lab.late(1..=3, &MONITOR), []);
+    assert_eq!(lab.now(), Duration::ZERO);
+}
+
+#[test]
+fn free_groups_share_one_call_and_monitor_groups_are_asked_by_name_in_shards() {
+    let mut lab = Lab::started(60);
+    lab.asked.clear();
+    lab.run(PERIOD);
+    let asked = lab.asked.clone();
+    let free = lab.bulk_calls(Lane::Free);
+    assert_eq!(free, [BulkRequest { groups: FREE.into_iter().collect(), scope: Scope::All }]);
+    lab.asked = asked;
+    let shards = lab.bulk_calls(Lane::Monitor);
+    let sizes: Vec<usize> =
+        shards.iter().map(|it| if let Scope::Only(ids) = &it.scope { ids.len() } else { 0 }).collect();
+    assert_eq!(sizes, [20, 20, 20]);
+    assert!(shards.iter().all(|it| !it.groups.contains(Group::State) && it.groups.contains(Group::Cpu)));
+}
+
+#[test]
+fn groups_have_periods_of_their_own_and_share_calls() {
+    let groups = [(Group::Cpu, 5 * SECOND), (Group::Block, 10 * SECOND)];
+    let mut lab = Lab::with(1, &groups, Budget::new(4));
+    lab.run(20 * SECOND);
+    let asked: Vec<(u64, usize)> = lab
+        .asked
+        .iter()
+        .filter_map(|(at, _, job)| match job {
+            Job::Bulk(request) => Some((at.as_secs(), request.groups.iter().count())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(asked, [(0, 2), (5, 1), (10, 2), (15, 1), (20, 2)]);
+}
+
+#[test]
+fn disks_are_asked_one_a_call_and_one_call_a_domain_at_a_time() {
+    let mut lab = Lab::new(2);
+    lab.world.change(1, |domain| domain.disks = vec!["/images", "/images"]);
+    lab.settle();
+    let order: Vec<(DomainId, Box<str>)> = lab
+        .asked
+        .iter()
+        .filter_map(|(.., job)| match job {
+            Job::BlockInfo(id, target) => Some((*id, target.clone())),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(order, [(id(1), "vda".into()), (id(2), "vda".into()), (id(1), "vdb".into())]);
+}
+
+#[test]
+fn a_new_domain_makes_the_list_be_read_and_is_sampled_with_the_next_turn() {
+    let mut lab = Lab::started(2);
+    lab.world.edit(|host| host.domains.insert(id(3), Domain::default()));
+    lab.core.event(crate::model::DomainEvent { id: id(3) });
+    lab.run(SECOND);
+    assert!(lab.store.snapshot().get(id(3)).is_some(), "the event is enough");
+    lab.run(SECOND);
+    assert_eq!(lab.late(1..=3, &MONITOR), []);
+}
+
+#[test]
+fn it_sleeps_exactly_until_something_is_due() {
+    let mut lab = Lab::with(1, &[(Group::State, 7 * SECOND)], Budget::new(4));
+    lab.settle();
+    let begin = lab.store.now();
+    assert_eq!(lab.core.next(), Some(begin + 5 * SECOND), "a look at who scraped");
+    assert_eq!(lab.core.wait(), 5 * SECOND, "and its heartbeat");
+    lab.run(5 * SECOND);
+    assert_eq!(lab.core.next(), Some(begin + 7 * SECOND));
+    assert_eq!(lab.core.wait(), 2 * SECOND);
+}
+
+#[test]
+fn missed_ticks_are_not_made_up_for() {
+    let mut lab = Lab::started(1);
+    lab.asked.clear();
+    lab.clock.advance(9 * SECOND);
+    lab.settle();
+    assert_eq!(lab.bulk_calls(Lane::Free).len(), 1);
+    lab.run(SECOND);
+    assert_eq!(lab.bulk_calls(Lane::Free).len(), 1, "and the rhythm stays");
+}
