@@ -7,7 +7,7 @@ cargo = PATH="$$(scripts/install-deps.sh cargo-dir):$$PATH" cargo
 
 help:
 	@echo 'make run           install what is missing, build, and serve on 127.0.0.1:9177 (VIRTSTATD_LISTEN)'
-	@echo 'make test          the whole gate: format, lints, unit, and tests with 20 real guests (as root;'
+	@echo 'make test          the whole gate: format, lints, unit, and tests with real guests (as root;'
 	@echo '                   VIRTSTATD_LAB=skip make test does without guests and root)'
 	@echo 'make lab-up N=60   start N tiny real guests under this machine'"'"'s libvirtd (as root)'
 	@echo 'make lab-status    which guests are up'

@@ -71,7 +71,8 @@ fn the_shipped_configuration_says_the_defaults() {
 fn the_shipped_configuration_documents_every_key() {
     let text = include_str!("../config/virtstatd.toml");
     // What the program itself lists as possible.
-    for (section, key) in [("", "x"), ("libvirt", "x"), ("http", "x"), ("sampling", "x"), ("log", "x")] {
+    for (section, key) in [("", "x"), ("libvirt", "x"), ("http", "x"), ("sampling", "x"), ("export", "x"), ("log", "x")]
+    {
         let bad = if section.is_empty() { format!("{key} = 1\n") } else { format!("[{section}]\n{key} = 1\n") };
         let (_directory, path) = config_file(&bad);
         let said = stderr(&run(&["check", "--config", &path]));
@@ -85,6 +86,15 @@ fn the_shipped_configuration_documents_every_key() {
             assert!(text.lines().any(written), "{section}.{name} is not in config/virtstatd.toml");
         }
     }
+}
+
+#[test]
+fn check_says_what_follows_the_scraper_and_what_carries_times() {
+    let (_directory, path) =
+        config_file("[sampling]\nperiod = 'auto'\nperiods = { block = '1m' }\n[export]\ntimestamps = true\n");
+    let output = run(&["check", "--config", &path]);
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("state auto, ") && said.contains("block 1m") && said.contains("timestamps on"), "{said}");
 }
 
 #[test]
@@ -168,6 +178,16 @@ fn hangup_reads_the_configuration_again_and_keeps_the_old_one_if_the_new_is_bad(
     std::fs::write(&path, format!("{text}[sampling]\ngroups = ['state', 'cpu']\n")).unwrap();
     daemon.signal("HUP");
     support::wait_for("the new groups", || (groups(&daemon) == 2).then_some(()));
+
+    let timed = |daemon: &Daemon| {
+        let text = daemon.scrape();
+        text.lines().any(|line| line.starts_with("libvirt_domain_info_state{") && line.split(' ').count() == 3)
+    };
+    assert!(!timed(&daemon));
+    std::fs::write(&path, format!("{text}[sampling]\ngroups = ['state', 'cpu']\n[export]\ntimestamps = true\n"))
+        .unwrap();
+    daemon.signal("HUP");
+    support::wait_for("times in /metrics", || timed(&daemon).then_some(()));
 
     std::fs::write(&path, "[sampling]\nperiod = '0s'\n").unwrap();
     daemon.signal("HUP");

@@ -12,13 +12,14 @@ use std::time::Duration;
 use support::exposition::{assert_promtool_is_silent, parse};
 use virtstatd::clock::{Clock as _, ManualClock};
 use virtstatd::export::api;
-use virtstatd::export::prometheus::{Renderer, markdown};
+use virtstatd::export::prometheus::{Options, Renderer, markdown};
 use virtstatd::model::{
-    BalloonSample, Block, BlockSample, BulkReply, BulkRequest, CpuSample, DiskDescription, DomainDescription, DomainId,
-    DomainRecord, Figures, Group, HostVersions, Interface, InterfaceSample, InventoryReply, Io, ListedDomain,
-    NicDescription, OpenStack, RunId, Scope, Stamp, StateSample, Traffic, Vcpu, VcpuSample,
+    BalloonSample, Block, BlockInfo, BlockSample, BulkReply, BulkRequest, CpuSample, DiskDescription,
+    DomainDescription, DomainHealth, DomainId, DomainRecord, Figures, Group, HostVersions, Interface, InterfaceSample,
+    InventoryReply, Io, ListedDomain, NicDescription, OpenStack, RunId, Scope, Stamp, Standing, StateSample, Traffic,
+    Vcpu, VcpuSample,
 };
-use virtstatd::store::{StaleAfter, Store};
+use virtstatd::store::{BlockInfoAnswer, StaleAfter, Store};
 
 fn check(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -147,7 +148,8 @@ fn description() -> DomainDescription {
     }
 }
 
-/// A host with one guest that has everything, one with an odd name and little, and one that is shut off.
+/// A host with one guest that has everything, one with an odd name and little, one that is shut off, and one whose QEMU
+/// hangs: of that one only the state, which needs no answer of QEMU, is still new.
 fn host() -> (Arc<ManualClock>, Store) {
     let clock = Arc::new(ManualClock::new());
     let store = Store::new(clock.clone());
@@ -174,9 +176,11 @@ fn host() -> (Arc<ManualClock>, Store) {
                 listed(1, "web", Some(1), true),
                 listed(2, odd, Some(2), false),
                 listed(3, "asleep", None, true),
+                listed(4, "hung", Some(4), false),
             ],
             versions,
             failed_descriptions: 0,
+            peer: None,
         },
     );
     let request = BulkRequest { groups: Group::ALL.into_iter().collect(), scope: Scope::All };
@@ -189,9 +193,34 @@ fn host() -> (Arc<ManualClock>, Store) {
             figures,
         };
         let little = Figures { state: Some(StateSample { state: Some(3), reason: Some(1) }), ..Figures::default() };
-        let records = vec![record(1, "web", full(step)), record(2, odd, little)];
+        let state = StateSample { state: Some(1), reason: Some(1) };
+        let cpu = (step == 1).then_some(CpuSample { time_ns: Some(77), ..CpuSample::default() });
+        let hung = Figures { state: Some(state), cpu, ..Figures::default() };
+        let records = vec![record(1, "web", full(step)), record(2, odd, little), record(4, "hung", hung)];
         store.apply_bulk(stamp(), &request, BulkReply { records, ..BulkReply::default() });
+        let sizes = |number: u8, target: &str, base: u64| BlockInfoAnswer {
+            started: stamp(),
+            id: id(number),
+            run: Some(RunId(number.into())),
+            target: target.into(),
+            info: Some(BlockInfo {
+                capacity_bytes: Some(base << 40),
+                allocation_bytes: Some(base << 20),
+                physical_bytes: Some(base << 21),
+            }),
+        };
+        if step == 1 {
+            // Of the second disk only the bulk call tells the sizes; the hung guest's only disk is in no bulk answer.
+            store.apply_block_infos(vec![sizes(1, "vda", 3), sizes(4, "vda", 5)]);
+        }
     }
+    let health = DomainHealth {
+        standing: Standing::Quarantined,
+        unresponsive_since: Some(stamp()),
+        blocked_call: Some("virDomainListGetStats"),
+        blocked_storage: Some("/srv/images".into()),
+    };
+    store.apply_health(vec![(id(4), health)]);
     clock.advance(Duration::from_millis(1234));
     (clock, store)
 }
@@ -207,6 +236,51 @@ fn metrics_are_as_released() {
     assert_promtool_is_silent(&text);
     parse(&text);
     check("tests/golden/metrics.txt", &text);
+}
+
+#[test]
+fn times_are_beside_what_was_sampled_and_nothing_else() {
+    let (clock, store) = host();
+    // Each group's newest sample is of another moment.
+    for group in Group::ALL {
+        clock.advance(Duration::from_secs(1));
+        let all = full(3);
+        let figures = Figures {
+            state: all.state.filter(|_| group == Group::State),
+            cpu: all.cpu.filter(|_| group == Group::Cpu),
+            vcpu: all.vcpu.filter(|_| group == Group::Vcpu),
+            interface: all.interface.filter(|_| group == Group::Interface),
+            block: all.block.filter(|_| group == Group::Block),
+            balloon: all.balloon.filter(|_| group == Group::Balloon),
+        };
+        let record = DomainRecord { id: id(1), name: "web".into(), run: Some(RunId(1)), figures };
+        let request = BulkRequest { groups: [group].into_iter().collect(), scope: Scope::Only(vec![id(1)]) };
+        let started = Stamp { at: clock.now(), wall: clock.wall() };
+        store.apply_bulk(started, &request, BulkReply { records: vec![record], ..BulkReply::default() });
+    }
+    let render =
+        |timestamps| Renderer::new(Options { timestamps }).render(store.snapshot(), store.now(), &store).text();
+    let (plain, timed) = (render(false), render(true));
+    assert_promtool_is_silent(&timed);
+    assert_eq!(plain.lines().count(), timed.lines().count());
+    let mut told = std::collections::BTreeSet::new();
+    let mut times = String::new();
+    for (plain, timed) in plain.lines().zip(timed.lines()) {
+        let rest = timed.strip_prefix(plain).expect("the same but for the time");
+        let series = plain.split([' ', ',']).next().unwrap();
+        if !plain.starts_with('#') && told.insert(series) {
+            times += &format!("{series}:{rest}\n");
+        }
+    }
+    // Where the sizes of a disk were asked for on their own, they bear that time, else that of the counters.
+    for (disk, time) in [("vda", "1000000015000"), ("vdb", "1000000036234")] {
+        let start = "libvirt_domain_block_stats_capacity_bytes{domain=\"web\"";
+        let mut sizes = timed.lines().filter(|line| line.starts_with(start));
+        let line = sizes.find(|line| line.contains(&format!("target_device=\"{disk}\""))).unwrap();
+        assert!(line.ends_with(&format!(" {time}")), "{line}");
+    }
+    // The first series of each family and domain, and its time.
+    check("tests/golden/timestamps.txt", &times);
 }
 
 #[test]
@@ -262,10 +336,14 @@ fn stale_groups_leave_the_metrics_and_their_ages_stay() {
     let rendering = Renderer::default().render(store.snapshot(), store.now(), &store);
     let text = rendering.text();
     assert!(!text.contains("libvirt_domain_info_cpu_time_seconds_total"), "{text}");
+    assert!(!text.contains("libvirt_domain_block_stats_capacity_bytes"), "sizes turn stale too");
     assert!(text.contains("libvirt_domain_info{"), "what the XML says is no sample");
-    assert!(text.contains("libvirt_domains_by_state{state=\"unknown\"} 2"), "they were listed, and not sampled");
+    assert!(text.contains("libvirt_domains_by_state{state=\"unknown\"} 3"), "they were listed, and not sampled");
     assert!(text.contains("libvirt_domain_info_state{domain=\"asleep\""), "the list is fresh");
     let ages = String::from_utf8(rendering.per_scrape(&store)).unwrap();
+    assert!(ages.contains(
+        "libvirt_domain_unresponsive_seconds{domain=\"hung\",uuid=\"04040404-0404-0404-0404-040404040404\"} 61.234\n"
+    ));
     assert!(ages.contains("libvirt_domain_sample_age_seconds{domain=\"web\",uuid=\"01010101-0101-0101-0101-010101010101\",group=\"cpu\"} 61.234\n"));
     clock.advance(Duration::from_secs(60));
     let text = Renderer::default().render(store.snapshot(), store.now(), &store).text();
@@ -282,6 +360,17 @@ fn json_is_as_released() {
     check("tests/golden/domains.json", &(domains + "\n"));
     let status = serde_json::to_string_pretty(&api::status(&snapshot, store.now())).unwrap();
     check("tests/golden/status.json", &(status.replace(env!("CARGO_PKG_VERSION"), "VERSION") + "\n"));
+}
+
+#[test]
+fn a_hint_is_in_the_status_until_it_is_taken_back() {
+    let (_, store) = host();
+    let shown = || serde_json::to_value(api::status(&store.snapshot(), store.now())).unwrap()["hint"].clone();
+    assert!(shown().is_null());
+    assert!(store.set_hint(Some("set it so")) && !store.set_hint(Some("set it so")), "news once");
+    assert_eq!(shown(), "set it so");
+    assert!(store.set_hint(None));
+    assert!(shown().is_null());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use support::daemon::{Daemon, config_file, request};
 use support::exposition::{Series, assert_promtool_is_silent, find, parse, value};
-use support::lab::{self, GUESTS, Lab, virsh};
+use support::lab::{self, GUESTS, virsh};
 use support::proxy::Proxy;
 use support::wait_for;
 
@@ -49,6 +49,13 @@ fn domstats() -> HashMap<String, HashMap<String, String>> {
     domains
 }
 
+/// Metric, and what `virsh domblkinfo` calls it.
+const SIZES: &[(&str, &str)] = &[
+    ("libvirt_domain_block_stats_capacity_bytes", "Capacity"),
+    ("libvirt_domain_block_stats_allocation_bytes", "Allocation"),
+    ("libvirt_domain_block_stats_physicalsize_bytes", "Physical"),
+];
+
 /// Metric, what virsh calls it, and virsh's unit in ours.
 const COUNTERS: &[(&str, &str, f64)] = &[
     ("libvirt_domain_info_cpu_time_seconds_total", "cpu.time", 1e-9),
@@ -65,9 +72,6 @@ const COUNTERS: &[(&str, &str, f64)] = &[
     ("libvirt_domain_block_stats_write_time_seconds_total", "block.0.wr.times", 1e-9),
     ("libvirt_domain_block_stats_flush_requests_total", "block.0.fl.reqs", 1.0),
     ("libvirt_domain_block_stats_flush_time_seconds_total", "block.0.fl.times", 1e-9),
-    ("libvirt_domain_block_stats_capacity_bytes", "block.0.capacity", 1.0),
-    ("libvirt_domain_block_stats_allocation_bytes", "block.0.allocation", 1.0),
-    ("libvirt_domain_block_stats_physicalsize_bytes", "block.0.physical", 1.0),
     ("libvirt_domain_interface_stats_receive_bytes_total", "net.0.rx.bytes", 1.0),
     ("libvirt_domain_interface_stats_receive_packets_total", "net.0.rx.pkts", 1.0),
     ("libvirt_domain_interface_stats_receive_errors_total", "net.0.rx.errs", 1.0),
@@ -112,8 +116,14 @@ fn every_guest_has_its_series_and_each_counter_lies_between_two_readings_of_virs
             );
             compared += 1;
         }
+        let info = virsh(&["domblkinfo", guest, "vda"]);
+        for (metric, key) in SIZES {
+            let line = info.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':')).unwrap();
+            assert_eq!(value(&series, metric, &[("domain", guest)]), Some(line.trim().parse().unwrap()), "{guest}");
+            compared += 1;
+        }
     }
-    assert_eq!(compared, (GUESTS + 1) * COUNTERS.len());
+    assert_eq!(compared, (GUESTS + 1) * (COUNTERS.len() + SIZES.len()));
     let busy = value(&series, "libvirt_domain_vcpu_time_seconds_total", &[("domain", "lab-busy"), ("vcpu", "0")]);
     assert!(busy.is_some_and(|seconds| seconds > 0.0), "{busy:?}");
     assert_promtool_is_silent(&daemon.scrape());
@@ -219,7 +229,7 @@ fn disks_and_nics_come_and_go_with_hot_plug() {
         image.trim()
     );
     let nic = "<interface type='ethernet'><mac address='52:54:00:12:34:56'/><target dev='vsd-extra'/><model type='virtio'/></interface>";
-    let series = sample_after(&daemon, Instant::now(), "interface");
+    let series = sample_after(&daemon, Instant::now(), "block");
     let own = names(&series, RECEIVED, name);
     assert_eq!((names(&series, READ, name), own.len()), (vec!["vda".to_owned()], 1));
 
@@ -323,29 +333,11 @@ fn libvirtd_may_appear_later() {
     assert!(find(&series, "libvirt_domain_info_cpu_time_seconds_total", &[]).len() >= GUESTS);
 }
 
-#[test]
-fn sigterm_ends_it_while_a_call_hangs_in_a_frozen_guest() {
-    let Some(lab) = lab::enter() else { return };
-    let (_directory, mut daemon) = fast();
-    lab.freeze("lab-001");
-    wait_for("a call to hang", || {
-        let series = parse(&daemon.scrape());
-        let skipped = value(&series, "virtstatd_lane_skipped_total", &[("lane", "bulk"), ("reason", "busy")]);
-        skipped.is_some_and(|turns| turns > 0.0).then_some(())
-    });
-    daemon.signal("TERM");
-    // The guest stays frozen until the test ends: only an end that waits for no call gets here.
-    let (status, took) = daemon.wait();
-    assert_eq!(status.code(), Some(0));
-    assert!(took < Duration::from_secs(2), "ended after {took:?}; two seconds are promised");
-}
-
 const MANY: usize = 200;
 
 #[test]
 fn two_hundred_guests_work() {
-    let Some(lab) = lab::enter() else { return };
-    lab.lab(&["up", &MANY.to_string()]);
+    let Some(_lab) = lab::enter_with(MANY) else { return };
     let (_directory, path) = config_file("");
     let daemon = Daemon::start(&["--config", &path]);
     daemon.wait_ready();
@@ -361,19 +353,6 @@ fn two_hundred_guests_work() {
     ] {
         assert!(find(&series, metric, &[]).len() >= MANY, "{metric}");
     }
-    drop(daemon);
-    shrink(&lab, GUESTS);
-}
-
-/// Ends the lab's guests above a number. `virsh destroy` takes two seconds a guest; libvirtd cleans up after a QEMU that
-/// was killed just as well.
-fn shrink(_lab: &Lab, keep: usize) {
-    let above = |name: &str| name.strip_prefix("lab-").and_then(|n| n.parse::<usize>().ok()).is_some_and(|n| n > keep);
-    for name in virsh(&["list", "--name"]).lines().filter(|name| above(name)) {
-        let pid = std::fs::read_to_string(format!("/run/libvirt/qemu/{name}.pid")).unwrap();
-        lab::run("kill", &["-KILL", pid.trim()]).unwrap();
-    }
-    wait_for("libvirtd to notice", || (!virsh(&["list", "--name"]).lines().any(above)).then_some(()));
 }
 
 #[test]
@@ -397,7 +376,8 @@ fn a_lost_connection_is_found_again_and_costs_no_second_sample() {
         let series = sample_after(&daemon, since, "cpu");
         assert_eq!(value(&series, "libvirt_up", &[]), Some(1.0));
         assert_eq!(value(&series, "virtstatd_reconnects_total", &[]), Some(round.into()));
-        let failed = value(&series, "virtstatd_lane_runs_total", &[("lane", "bulk"), ("result", "error")]);
-        assert!(failed <= Some(round.into()), "dead connections of other workers were used: {failed:?}");
+        let failed = value(&series, "virtstatd_lane_runs_total", &[("lane", "monitor"), ("result", "error")]);
+        // Two shards may be under way when the connections are cut; whoever comes later opens anew.
+        assert!(failed <= Some(f64::from(2 * round)), "dead connections of other workers were used: {failed:?}");
     }
 }

@@ -6,10 +6,15 @@ mod support;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
-use support::daemon::{Daemon, config_file};
+use support::daemon::{Daemon, config_file, request};
 use support::exposition::{assert_promtool_is_silent, find, parse, value};
+use virtstatd::clock::ManualClock;
+use virtstatd::export::prometheus;
+use virtstatd::http::{App, Listeners, Server};
+use virtstatd::store::{Part, STILL_AFTER, StaleAfter, Store};
 
 fn daemon() -> Daemon {
     let daemon = Daemon::start(&["--uri", "test:///default"]);
@@ -192,6 +197,37 @@ fn sigterm_ends_a_server_that_is_full_of_clients_which_read_nothing() {
     let (status, took) = daemon.wait();
     assert_eq!(status.code(), Some(0));
     assert!(took < Duration::from_secs(2), "ended after {took:?}; two seconds are promised");
+}
+
+#[test]
+fn who_stands_still_is_named_and_libvirt_has_no_part_in_it() {
+    let clock = Arc::new(ManualClock::new());
+    let store = Arc::new(Store::new(clock.clone()));
+    let exposition = prometheus::start(&store, prometheus::Options::default()).unwrap();
+    let listeners = Listeners::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+    let address = listeners.addresses()[0];
+    let _server = Server::start(listeners, &Arc::new(App { store: Arc::clone(&store), exposition })).unwrap();
+    let healthy = || request(address, "GET", "/-/healthy", &[]);
+    let publisher_beats = || {
+        // Any news wakes it.
+        store.configure(StaleAfter::default());
+        support::wait_for("the publisher's heartbeat", || {
+            store.standing_still().iter().all(|(part, _)| *part != Part::Publisher).then_some(())
+        });
+    };
+    store.link_lost("libvirt is away");
+    clock.advance(Duration::from_secs(600));
+    publisher_beats();
+    assert_eq!(healthy().status, 200, "no scheduler has begun, so none stands still");
+    store.beat(Part::Scheduler);
+    clock.advance(STILL_AFTER + Duration::from_secs(1));
+    publisher_beats();
+    let answer = healthy();
+    assert_eq!((answer.status, &answer.json()["error"]["code"]), (503, &"standing_still".into()));
+    assert_eq!(answer.json()["error"]["message"], "the scheduler has stood still for 31 s");
+    store.beat(Part::Scheduler);
+    let answer = healthy();
+    assert_eq!((answer.status, answer.text()), (200, "{\"status\":\"healthy\"}\n"));
 }
 
 #[test]

@@ -125,7 +125,8 @@ fn prometheus_scrapes_every_guest_and_answers_the_dashboard() {
     queries(&dashboard["panels"], &mut all);
     assert!(all.len() > 20, "only {} queries found", all.len());
     for (title, expression) in &all {
-        let filled = filled_in(expression);
+        // A panel of what is wrong is empty on a healthy host; what it looks at must be there.
+        let filled = filled_in(expression).replace(" > 0)", ")");
         wait_for(&format!("data for {title}: {filled}"), || (!prometheus.query(&filled).is_empty()).then_some(()));
     }
     for variable in dashboard["templating"]["list"].as_array().unwrap() {

@@ -35,6 +35,10 @@ usage: lab.sh COMMAND
                     lab.sh xml 'odd "name"' --disks 3 >odd.xml && virsh create odd.xml
                 A name always gets the same UUID unless one is given. `down` finds such a guest as well.
                 --busy: it computes for ever instead of halting.
+  libvirtd ACTION
+                what may happen to a libvirtd; the guests live on.
+                kill: SIGKILL. stop: end it in order. start: have it running, and answering.
+                freeze: SIGSTOP. continue: SIGCONT. pid: print its pid.
   disk ID       create one more 1 MiB image and print its path. ID is a word, or a path below the image directory.
 
 A guest has 16 MiB of memory, one vCPU, one virtio disk and one tap, and halts after it has read its boot sector once.
@@ -197,7 +201,12 @@ ensure_libvirtd() {
         start_daemon libvirtd --config "$STATE/libvirtd.conf"
         taskset --cpu-list --pid "$cores" $$ >/dev/null
         await_libvirtd
-        taskset --all-tasks --cpu-list --pid "$cores" "$(</run/libvirtd.pid)" >/dev/null
+        # One of its threads may end in between, and the rest then keep to the one core.
+        local try
+        for try in 1 2 3 4 5; do
+            taskset --all-tasks --cpu-list --pid "$cores" "$(</run/libvirtd.pid)" &>/dev/null && break
+            ((try < 5)) || warn "libvirtd keeps to one core"
+        done
     fi
     await_libvirtd
 }
@@ -225,6 +234,62 @@ stop_process() {
         sleep 0.1
     done
     warn "$name (pid $pid) does not end"
+}
+
+# ---- harm to libvirtd -----------------------------------------------------------------------------------------------
+
+libvirtd_pid() {
+    local pid=''
+    { read -r pid </run/libvirtd.pid; } 2>/dev/null || true
+    [[ -n $pid ]] && is_program "$pid" libvirtd && printf '%s' "$pid"
+}
+
+# systemd would start it again by itself: at once after its death, and at the next connection to its sockets.
+libvirtd_units_do() { systemctl "$1" libvirtd.service libvirtd.socket libvirtd-ro.socket libvirtd-admin.socket; }
+
+lab_libvirtd() {
+    local action=$1 pid tick
+    need_root libvirtd "$action"
+    pid=$(libvirtd_pid) || true
+    [[ -n $pid || $action == start ]] || die "no libvirtd runs"
+    case $action in
+    pid) printf '%s\n' "$pid" ;;
+    freeze) kill -STOP "$pid" ;;
+    continue) kill -CONT "$pid" ;;
+    kill | stop)
+        if [[ -d /run/systemd/system ]]; then
+            [[ $action == stop ]] || kill -KILL "$pid"
+            libvirtd_units_do stop
+        else
+            # Nobody else knows how it was started, and with what.
+            started_by_lab "$pid" || die "libvirtd (pid $pid) was not started by the lab, so it is left alone"
+            if [[ $action == kill ]]; then kill -KILL "$pid"; else kill -TERM "$pid"; fi
+        fi
+        for ((tick = 0; tick < 300; tick++)); do
+            is_alive "$pid" || return 0
+            sleep 0.02
+        done
+        die "libvirtd (pid $pid) does not end"
+        ;;
+    start)
+        take_lock
+        [[ -z $pid ]] || kill -CONT "$pid"
+        if [[ -d /run/systemd/system ]]; then
+            # It counts starts, and refuses after a few.
+            systemctl reset-failed libvirtd.service
+            libvirtd_units_do start
+            await_libvirtd
+        else
+            # Each start leaves a line; those of the dead say nothing.
+            [[ -n $pid || ! -s $DAEMONS ]] || sed -i '/^process libvirtd /d' "$DAEMONS"
+            ensure_libvirtd
+        fi
+        ;;
+    *)
+        usage >&2
+        exit 2
+        ;;
+    esac
 }
 
 stop_daemons() {
@@ -697,6 +762,10 @@ main() {
         need_root xml
         ensure_state
         domain_xml "$@"
+        ;;
+    libvirtd)
+        (($# == 1)) || die "libvirtd takes one action"
+        lab_libvirtd "$1"
         ;;
     disk)
         (($# == 1)) || die "disk takes one word"

@@ -1,7 +1,7 @@
 //! The real binary, and a client for it.
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
@@ -113,6 +113,19 @@ impl Daemon {
         wait_for("the daemon to be ready", || (self.get("/-/ready").status == 200).then_some(()));
     }
 
+    /// Threads and open descriptors.
+    pub(crate) fn threads_and_descriptors(&self) -> (usize, usize) {
+        let count = |what: &str| std::fs::read_dir(format!("/proc/{}/{what}", self.pid())).unwrap().count();
+        (count("task"), count("fd"))
+    }
+
+    /// Memory of its own, in KiB: what it shares with other processes grows with what it happens to touch.
+    pub(crate) fn rss_anon(&self) -> i64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("RssAnon");
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     pub(crate) fn signal(&self, name: &str) {
         let status = Command::new("kill").args([&format!("-{name}"), &self.pid().to_string()]).status().unwrap();
         assert!(status.success());
@@ -138,13 +151,24 @@ impl Drop for Daemon {
 
 /// One request on a connection of its own.
 pub(crate) fn request(address: SocketAddr, method: &str, path: &str, headers: &[&str]) -> Answer {
-    let mut stream = TcpStream::connect(address).expect("connect");
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    try_request(address, method, path, headers, PATIENCE).unwrap_or_else(|error| panic!("{method} {path}: {error}"))
+}
+
+/// The same, for those who watch servers that may fail.
+pub(crate) fn try_request(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    headers: &[&str],
+    patience: Duration,
+) -> io::Result<Answer> {
+    let mut stream = TcpStream::connect_timeout(&address, patience)?;
+    stream.set_read_timeout(Some(patience))?;
     let headers: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n").unwrap();
+    write!(stream, "{method} {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{headers}\r\n")?;
     let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).expect("an answer");
-    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").expect("a head");
+    stream.read_to_end(&mut bytes)?;
+    let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
     let head = String::from_utf8(bytes[..end].to_vec()).expect("ASCII");
     let mut lines = head.split("\r\n");
     let status = lines.next().and_then(|line| line.split(' ').nth(1)).expect("a status").parse().unwrap();
@@ -152,7 +176,7 @@ pub(crate) fn request(address: SocketAddr, method: &str, path: &str, headers: &[
     let headers: HashMap<String, String> = headers.collect();
     let body = &bytes[end + 4..];
     let chunked = headers.get("transfer-encoding").is_some_and(|encoding| encoding == "chunked");
-    Answer { status, body: if chunked { unchunked(body) } else { body.to_vec() }, headers }
+    Ok(Answer { status, body: if chunked { unchunked(body) } else { body.to_vec() }, headers })
 }
 
 /// Joins the chunks in which other servers than ours may answer.

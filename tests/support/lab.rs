@@ -18,11 +18,20 @@ pub(crate) struct Lab {
     ours: Vec<String>,
 }
 
-/// Takes the laboratory. `None` if the caller of the tests said that there is none.
+/// Takes the laboratory with its usual guests. `None` if the caller of the tests said that there is none.
 pub(crate) fn enter() -> Option<Lab> {
+    enter_with(GUESTS)
+}
+
+/// Takes the laboratory, with just so many guests: whoever had it before may have wanted more or fewer.
+pub(crate) fn enter_with(guests: usize) -> Option<Lab> {
     let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     match std::env::var("VIRTSTATD_LAB").as_deref() {
-        Ok("1") => Some(Lab { _turn: turn, ours: Vec::new() }),
+        Ok("1") => {
+            let lab = Lab { _turn: turn, ours: Vec::new() };
+            lab.resize(guests);
+            Some(lab)
+        }
         Ok("skip") => {
             let test = std::thread::current().name().unwrap_or("a test").to_owned();
             eprintln!("NOT TESTED: {test} needs real guests, and VIRTSTATD_LAB=skip");
@@ -44,7 +53,7 @@ fn note_skipped(test: &str) {
     }
 }
 
-fn script() -> PathBuf {
+pub(crate) fn script() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/lab/lab.sh")
 }
 
@@ -60,12 +69,50 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
     }
 }
 
-/// A virsh command that must succeed.
+/// A virsh command that must succeed, and not hang.
 pub(crate) fn virsh(arguments: &[&str]) -> String {
-    run("virsh", &[&["-q", "-c", "qemu:///system"], arguments].concat()).unwrap_or_else(|error| panic!("{error}"))
+    virsh_within(60, arguments)
+}
+
+pub(crate) fn virsh_within(seconds: u32, arguments: &[&str]) -> String {
+    let command = [&seconds.to_string(), "virsh", "-q", "-c", "qemu:///system"];
+    run("timeout", &[&command[..], arguments].concat()).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The n-th guest that `lab.sh up` starts.
+pub(crate) fn guest(number: usize) -> String {
+    format!("lab-{number:03}")
+}
+
+/// The numbers of those that run.
+fn running() -> Vec<usize> {
+    virsh(&["list", "--name"]).lines().filter_map(|name| name.strip_prefix("lab-")?.parse().ok()).collect()
+}
+
+/// The QEMU process of a guest whose name is the same in XML.
+pub(crate) fn pid(name: &str) -> String {
+    let path = format!("/run/libvirt/qemu/{name}.pid");
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{path}: {error}")).trim().to_owned()
+}
+
+fn running_at_most(guests: usize) -> bool {
+    running().iter().all(|&number| number <= guests)
 }
 
 impl Lab {
+    /// Starts what is missing of that many guests, and ends those beyond.
+    pub(crate) fn resize(&self, guests: usize) {
+        let running = running();
+        if (1..=guests).any(|number| !running.contains(&number)) {
+            self.lab(&["up", &guests.to_string()]);
+        }
+        // `virsh destroy` takes two seconds a guest; libvirtd cleans up after a QEMU that was killed just as well.
+        for &number in running.iter().filter(|&&number| number > guests) {
+            run("kill", &["-KILL", &pid(&guest(number))]).unwrap();
+        }
+        wait_for("libvirtd to notice", || running_at_most(guests).then_some(()));
+    }
+
     /// A command of lab.sh that must succeed.
     pub(crate) fn lab(&self, arguments: &[&str]) -> String {
         run(script().to_str().unwrap(), arguments).unwrap_or_else(|error| panic!("{error}"))
@@ -82,26 +129,59 @@ impl Lab {
     }
 
     fn with_xml(&mut self, verb: &str, name: &str, arguments: &[&str]) {
-        let xml = self.lab(&[&["xml", name], arguments].concat());
+        let xml = self.xml(name, arguments);
+        self.with_this_xml(verb, name, &xml);
+    }
+
+    /// The XML that lab.sh makes for these arguments, and the disks that it names.
+    pub(crate) fn xml(&self, name: &str, arguments: &[&str]) -> String {
+        self.lab(&[&["xml", name], arguments].concat())
+    }
+
+    /// Starts one more guest from XML that is `xml`'s, or was.
+    pub(crate) fn create_from(&mut self, name: &str, xml: &str) {
+        self.with_this_xml("create", name, xml);
+    }
+
+    fn with_this_xml(&mut self, verb: &str, name: &str, xml: &str) {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(xml.as_bytes()).unwrap();
+        self.ours.push(name.to_owned());
         virsh(&[verb, file.path().to_str().unwrap()]);
+    }
+
+    /// Whatever becomes of a guest of that name, it ends with the test.
+    pub(crate) fn owns(&mut self, name: &str) {
         self.ours.push(name.to_owned());
     }
 
     /// Stops a guest's QEMU as dead storage does. The laboratory thaws it at the end, whatever happens.
     pub(crate) fn freeze(&self, name: &str) {
-        let pid = std::fs::read_to_string(format!("/run/libvirt/qemu/{name}.pid")).unwrap();
-        run("kill", &["-STOP", pid.trim()]).unwrap();
-        wait_for("the guest to freeze", || {
-            let status = std::fs::read_to_string(format!("/proc/{}/status", pid.trim())).ok()?;
-            status.contains("State:\tT").then_some(())
-        });
+        self.freeze_many(&[name.to_owned()]);
+    }
+
+    /// The same for several at one moment, as when the storage dies that they share.
+    pub(crate) fn freeze_many(&self, names: &[String]) {
+        let pids: Vec<String> = names.iter().map(|name| pid(name)).collect();
+        let mut arguments = vec!["-STOP"];
+        arguments.extend(pids.iter().map(String::as_str));
+        run("kill", &arguments).unwrap();
+        for pid in &pids {
+            wait_for("the guest to freeze", || is_frozen(pid).then_some(()));
+        }
+    }
+
+    pub(crate) fn thaw_one(&self, name: &str) {
+        run("kill", &["-CONT", &pid(name)]).unwrap();
     }
 
     pub(crate) fn thaw(&self) {
         self.lab(&["thaw"]);
     }
+}
+
+fn is_frozen(pid: &str) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/status")).is_ok_and(|status| status.contains("State:\tT"))
 }
 
 impl Drop for Lab {

@@ -1,10 +1,13 @@
-//! What the integration tests share: the daemon as a process, an HTTP client, the laboratory of real guests.
+//! What the integration tests share: the daemon as a process, an HTTP client, the laboratory of real guests, faults.
 #![allow(dead_code, clippy::unwrap_used)] // Each test binary uses a part.
 
 pub(crate) mod daemon;
 pub(crate) mod exposition;
 pub(crate) mod lab;
+pub(crate) mod libvirtd;
 pub(crate) mod proxy;
+pub(crate) mod storage;
+pub(crate) mod watch;
 
 use std::time::{Duration, Instant};
 

@@ -1,9 +1,10 @@
-//! A socket between the daemon and libvirtd that can be cut, so that libvirtd itself need not be harmed.
+//! A socket between the daemon and libvirtd that can be cut or fall silent, so that libvirtd itself need not be harmed.
 
 use std::io;
 use std::net::Shutdown;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -12,13 +13,35 @@ const LIBVIRTD: &str = "/run/libvirt/libvirt-sock-ro";
 pub(crate) struct Proxy {
     directory: tempfile::TempDir,
     open: Arc<Mutex<Vec<UnixStream>>>,
+    mute: Arc<AtomicBool>,
 }
 
 impl Proxy {
     pub(crate) fn start() -> Self {
-        let proxy = Self { directory: tempfile::tempdir().unwrap(), open: Arc::default() };
+        Self::listen(false)
+    }
+
+    /// Takes connections and says nothing on them, as a libvirtd does that hangs before its first word.
+    pub(crate) fn start_mute() -> Self {
+        Self::listen(true)
+    }
+
+    fn listen(mute: bool) -> Self {
+        let (open, mute) = (Arc::default(), Arc::new(AtomicBool::new(mute)));
+        let proxy = Self { directory: tempfile::tempdir().unwrap(), open, mute };
         proxy.resume();
         proxy
+    }
+
+    /// From now on connections reach libvirtd. Those that were taken before stay silent for ever: whoever waits on one
+    /// has to give it up.
+    pub(crate) fn speak(&self) {
+        self.mute.store(false, Ordering::Relaxed);
+    }
+
+    /// How many connections hear nothing.
+    pub(crate) fn held(&self) -> usize {
+        self.open.lock().unwrap().len()
     }
 
     fn socket(&self) -> PathBuf {
@@ -40,9 +63,13 @@ impl Proxy {
     /// Takes connections again.
     pub(crate) fn resume(&self) {
         let listener = UnixListener::bind(self.socket()).unwrap();
-        let open = Arc::clone(&self.open);
+        let (open, mute) = (Arc::clone(&self.open), Arc::clone(&self.mute));
         thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
+                if mute.load(Ordering::Relaxed) {
+                    open.lock().unwrap().push(client);
+                    continue;
+                }
                 let Ok(server) = UnixStream::connect(LIBVIRTD) else { continue };
                 let both = |stream: &UnixStream| stream.try_clone().unwrap();
                 open.lock().unwrap().extend([both(&client), both(&server)]);
