@@ -19,7 +19,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, SamplingMode, Throughput};
 use prometheus::TextEncoder;
 use prometheus::proto::{Counter, Gauge, LabelPair, Metric, MetricFamily, MetricType};
 use virtstatd::export::api;
-use virtstatd::export::prometheus::{Renderer, Rendering, start};
+use virtstatd::export::prometheus::{Options, Renderer, Rendering, start};
 use virtstatd::http::{App, Listeners, Server};
 use virtstatd::libvirt::Decoder;
 use virtstatd::model::DecodeCounts;
@@ -245,7 +245,7 @@ fn serve(host: &Host) -> SocketAddr {
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
-            let exposition = start(&store).expect("a thread for the publisher");
+            let exposition = start(&store, Options::default()).expect("a thread for the publisher");
             let app = Arc::new(App { store, exposition });
             let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
             let listeners = Listeners::bind(&[any_port]).expect("a free port");

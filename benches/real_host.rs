@@ -323,7 +323,7 @@ fn expect_ok(status: u16) -> Result<(), String> {
 
 fn samples_taken(address: SocketAddr) -> Result<u32, String> {
     let body = get(&mut Client::connect(address).map_err(text)?, false)?;
-    let series = "virtstatd_lane_runs_total{lane=\"bulk\",result=\"ok\"} ";
+    let series = "virtstatd_lane_runs_total{lane=\"monitor\",result=\"ok\"} ";
     let count = String::from_utf8_lossy(&body).lines().find_map(|line| line.strip_prefix(series)?.parse().ok());
     count.ok_or_else(|| format!("/metrics has no {series}"))
 }

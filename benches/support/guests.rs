@@ -247,7 +247,7 @@ fn inventory(guests: u32) -> InventoryReply {
         description: Some(Arc::new(describe(&xml(guest)).expect("the XML above is complete"))),
     });
     let versions = HostVersions { hypervisor: "QEMU 7.2.22".into(), daemon: "9.0.0".into(), library: "9.0.0".into() };
-    InventoryReply { domains: domains.collect(), versions, failed_descriptions: 0 }
+    InventoryReply { domains: domains.collect(), versions, failed_descriptions: 0, peer: None }
 }
 
 fn reply(guests: u32, sample: u64) -> BulkReply {
