@@ -89,7 +89,8 @@ run_tests() {
     # Tests that find no guests pass, and name themselves here.
     export VIRTSTATD_SKIPPED=$work/skipped
     local status=0
-    cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$work/tests.log" || status=1
+    # A test that hangs is to be told from one that works, and the rest of the gate is to be seen.
+    timeout --kill-after=30s 45m cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$work/tests.log" || status=1
     # Hand-overs between threads, in every order: with the locks of the model checker.
     cargo test --locked --lib --features model-check sampling::model 2>&1 | tee -a "$work/tests.log" || status=1
     return $status

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::support::exposition::{Series, find};
 use crate::support::lab::Lab;
 use crate::support::libvirtd::BusyWorkers;
-use crate::support::storage::{Hang, Storage};
+use crate::support::storage::{Hang, Hanging, Storage};
 use crate::{ALL, CONFIG, Trial, USUAL, WRITTEN_OFF, enter, everybody, periods};
 
 /// What does not look at a disk.
@@ -43,15 +43,15 @@ fn has(series: &[Series], metric: &str, domain: &str, disk: &str) -> bool {
 }
 
 /// Hangs at a moment when no call of the daemon is on its way, so that it is not one of its own that is caught.
-fn hang_between_calls(trial: &Trial, storage: &Storage, what: Hang) -> f64 {
+fn hang_between_calls(trial: &Trial, storage: &Storage, what: Hang) -> (Hanging, f64) {
+    let mut hanging = None;
     trial.watcher.wait_until("no call to be open", |_, scrape| {
-        let quiet = scrape.calls_open == 0.0;
-        if quiet {
-            storage.hang(what);
+        if scrape.calls_open == 0.0 {
+            hanging = Some(storage.hang(what));
         }
-        quiet
+        hanging.is_some()
     });
-    trial.watcher.now()
+    (hanging.expect("it was waited for"), trial.watcher.now())
 }
 
 fn blocked_storages(series: &[Series]) -> f64 {
@@ -59,9 +59,9 @@ fn blocked_storages(series: &[Series]) -> f64 {
 }
 
 /// All disks have figures again, and the end of the watch is good.
-fn finish_after_answer(trial: Trial, storage: &Storage, theirs: &[String]) {
+fn finish_after_answer(trial: Trial, hanging: Hanging, theirs: &[String]) {
     let answered = trial.watcher.now();
-    storage.answer();
+    drop(hanging);
     let late = trial.watcher.wait_for_samples(theirs, ALL, answered);
     assert!(late < periods(3), "all groups were back after {late:.3} s only");
     trial.watcher.wait_until("all disks to have figures, and no storage to be blocked", |series, _| {
@@ -83,7 +83,7 @@ fn storage_that_hangs_costs_nothing_but_the_figures_of_the_disks_on_it() {
     let watcher = &trial.watcher;
     trial.wait_for_figures(&theirs);
 
-    let at = hang_between_calls(&trial, &storage, Hang::Paths);
+    let (hanging, at) = hang_between_calls(&trial, &storage, Hang::Paths);
     watcher.wait_until("the storage to be known as blocked", |series, _| blocked_storages(series) == 1.0);
     // What is old has left after this.
     trial.observe(4);
@@ -112,7 +112,7 @@ fn storage_that_hangs_costs_nothing_but_the_figures_of_the_disks_on_it() {
         let json = trial.daemon.get(&format!("/api/v1/domains/{name}")).json();
         assert!(!json["blocked_storage"].is_null(), "{json}");
     }
-    finish_after_answer(trial, &storage, &theirs);
+    finish_after_answer(trial, hanging, &theirs);
 }
 
 /// QEMU asks for the size of all its files when it is asked about one, and then hangs as a whole: a guest like a frozen
@@ -126,7 +126,7 @@ fn storage_that_takes_qemu_along_costs_what_needs_the_monitor_of_its_guests() {
     let watcher = &trial.watcher;
     trial.wait_for_figures(&theirs);
     let at = watcher.now();
-    storage.hang(Hang::Everything);
+    let hanging = storage.hang(Hang::Everything);
     for (number, name) in theirs.iter().enumerate() {
         let mut virsh = Command::new("timeout");
         let virsh = virsh.args(["-s", "KILL", "1", "virsh", "-q", "-c", "qemu:///system", "domstats", "--block", name]);
@@ -138,7 +138,7 @@ fn storage_that_takes_qemu_along_costs_what_needs_the_monitor_of_its_guests() {
     watcher.assert_gaps(&everybody(), ALL, (at, end), periods(3), periods(3));
     watcher.assert_gaps(&everybody(), ALL, (at + periods(3), end), USUAL, periods(3));
     watcher.assert_gaps(&theirs, &["state", "cpu", "interface"], (at, end), USUAL, periods(3));
-    finish_after_answer(trial, &storage, &theirs);
+    finish_after_answer(trial, hanging, &theirs);
 }
 
 /// virDomainGetBlockInfo looks at the file while it holds the domain's lock. Until the storage answers, every call
@@ -152,7 +152,7 @@ fn a_domain_that_somebody_elses_call_has_locked_costs_the_others_three_periods_a
     let watcher = &trial.watcher;
     trial.wait_for_figures(&theirs);
     let counting = BusyWorkers::start();
-    let at = hang_between_calls(&trial, &storage, Hang::Paths);
+    let (hanging, at) = hang_between_calls(&trial, &storage, Hang::Paths);
     let mut virsh = Command::new("virsh");
     let virsh = virsh.args(["-q", "-c", "qemu:///system", "domblkinfo", &theirs[0], "vdb"]).stdout(Stdio::null());
     let mut somebody = virsh.spawn().unwrap();
@@ -165,7 +165,6 @@ fn a_domain_that_somebody_elses_call_has_locked_costs_the_others_three_periods_a
     assert!(busy.most <= 4 + 1, "{} workers of libvirtd were busy, one of them not for us", busy.most);
     watcher.assert_gaps(&everybody(), ALL, (at, end), periods(3), periods(3));
     watcher.assert_gaps(&everybody(), ALL, (at + periods(3), end), USUAL, periods(3));
-    storage.answer();
+    finish_after_answer(trial, hanging, &theirs);
     assert!(somebody.wait().unwrap().success());
-    finish_after_answer(trial, &storage, &theirs);
 }

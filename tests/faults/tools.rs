@@ -24,7 +24,7 @@ fn storage_hangs_on_command_and_answers_again() {
     assert_eq!(fs::metadata(&paths[1]).unwrap().len(), 5000);
     let open = fs::File::open(&paths[0]).unwrap();
     for hang in [Hang::Paths, Hang::Everything, Hang::Paths] {
-        storage.hang(hang);
+        let hanging = storage.hang(hang);
         let (sender, receiver) = mpsc::channel();
         if hang == Hang::Paths {
             assert_eq!(open.metadata().unwrap().len(), 5000);
@@ -34,7 +34,7 @@ fn storage_hangs_on_command_and_answers_again() {
             thread::spawn(move || sender.send(fs::metadata(path).unwrap().len()));
         }
         assert!(receiver.recv_timeout(Duration::from_millis(300)).is_err(), "it answered");
-        storage.answer();
+        drop(hanging);
         assert_eq!([receiver.recv_timeout(PATIENCE), receiver.recv_timeout(PATIENCE)], [Ok(5000), Ok(5000)]);
     }
 }

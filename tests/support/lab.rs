@@ -3,7 +3,9 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use super::wait_for;
 
@@ -12,10 +14,40 @@ pub(crate) const GUESTS: usize = 20;
 
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
+/// Several times what the longest test takes. A process that waits for hung storage cannot be killed, so a test may
+/// hang in ways of which no assertion gets to speak.
+const LONGEST_TEST: Duration = Duration::from_secs(400);
+
 /// The laboratory, for one test at a time.
 pub(crate) struct Lab {
-    _turn: MutexGuard<'static, ()>,
     ours: Vec<String>,
+    _watchdog: Watchdog,
+    _turn: MutexGuard<'static, ()>,
+}
+
+/// Ends the whole test program, and all that waits for it, if a test goes on for too long.
+struct Watchdog {
+    /// Dropped at the end of the test.
+    _alive: mpsc::Sender<()>,
+}
+
+impl Watchdog {
+    fn start() -> Self {
+        let test = test_name();
+        let (alive, ended) = mpsc::channel::<()>();
+        thread::spawn(move || {
+            if ended.recv_timeout(LONGEST_TEST) == Err(mpsc::RecvTimeoutError::Timeout) {
+                // Past the harness, which would keep it to itself.
+                let _ = writeln!(std::io::stderr(), "{test} still runs after {LONGEST_TEST:?}: ending all tests here");
+                std::process::abort();
+            }
+        });
+        Self { _alive: alive }
+    }
+}
+
+fn test_name() -> String {
+    thread::current().name().unwrap_or("a test").to_owned()
 }
 
 /// Takes the laboratory with its usual guests. `None` if the caller of the tests said that there is none.
@@ -28,12 +60,12 @@ pub(crate) fn enter_with(guests: usize) -> Option<Lab> {
     let turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     match std::env::var("VIRTSTATD_LAB").as_deref() {
         Ok("1") => {
-            let lab = Lab { _turn: turn, ours: Vec::new() };
+            let lab = Lab { ours: Vec::new(), _watchdog: Watchdog::start(), _turn: turn };
             lab.resize(guests);
             Some(lab)
         }
         Ok("skip") => {
-            let test = std::thread::current().name().unwrap_or("a test").to_owned();
+            let test = test_name();
             eprintln!("NOT TESTED: {test} needs real guests, and VIRTSTATD_LAB=skip");
             note_skipped(&test);
             None

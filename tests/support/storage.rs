@@ -55,12 +55,24 @@ impl Storage {
         self.path.join(image).to_str().unwrap().to_owned()
     }
 
-    pub(crate) fn hang(&self, what: Hang) {
+    /// Hangs until the result is dropped, and then answers whoever waited, and everybody after.
+    ///
+    /// The result has to go before whoever may wait for the storage: even a process that was killed waits on, and so
+    /// does whoever waits for its end.
+    #[must_use]
+    pub(crate) fn hang(&self, what: Hang) -> Hanging {
         self.gate.set(what);
+        Hanging { gate: Arc::clone(&self.gate) }
     }
+}
 
-    /// Answers whoever waited, and everybody after.
-    pub(crate) fn answer(&self) {
+/// A time in which a storage hangs.
+pub(crate) struct Hanging {
+    gate: Arc<Gate>,
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
         self.gate.set(Hang::Nothing);
     }
 }
@@ -79,7 +91,7 @@ pub(crate) enum Hang {
 
 impl Drop for Storage {
     fn drop(&mut self) {
-        self.answer();
+        self.gate.set(Hang::Nothing);
         if let Err(error) = run("umount", &["-l", self.path.to_str().unwrap()]) {
             eprintln!("{error}");
         }
