@@ -27,6 +27,7 @@ impl Core {
             return;
         }
         let took = finished.ended.saturating_duration_since(finished.started.at);
+        tracing::trace!(number = finished.call, ?took, overdue = open.overdue, "answered");
         self.count(&open, &finished, took.as_secs_f64());
         if let Err(error) = &finished.answer
             && matches!(error, SourceError::Disconnected { .. })

@@ -109,11 +109,24 @@ impl Core {
     fn pump_free(&mut self, now: Stamp) {
         while self.pools.free.has_room() {
             let Some(ask) = self.free.take() else { return };
+            let Some(ask) = self.without_ended(ask) else { continue };
             let deadline = self.free.usual.deadline(self.size(&ask), self.free.period(ask.groups));
             if !self.bulk(Lane::Free, Kind::Free, Class::Free, (ask.clone(), false), deadline, now) {
                 return self.free.put_back(ask);
             }
         }
+    }
+
+    /// Without those whose QEMU is gone: libvirt holds the lock of each until it has cleared up behind it, and some may have
+    /// ended since the turn began. `None` if nobody is left.
+    fn without_ended(&mut self, ask: Ask) -> Option<Ask> {
+        let Scope::Only(mut ids) = ask.scope else { return Some(ask) };
+        let snapshot = self.store.snapshot();
+        ids.retain(|id| {
+            let process = snapshot.get(*id).and_then(|it| self.processes.look(*id, &it.name, it.run?));
+            process.is_none_or(|process| process.state != ProcessState::Ended)
+        });
+        (!ids.is_empty()).then_some(Ask { scope: Scope::Only(ids), ..ask })
     }
 
     fn pump_monitor(&mut self, now: Stamp) {
@@ -304,6 +317,7 @@ impl Core {
             place: held,
             opening,
         };
+        tracing::trace!(number, call = open.job.call(), lane = open.lane.label(), ask = ?open.ask, "asked");
         self.calls.insert(number, open);
         Some(number)
     }

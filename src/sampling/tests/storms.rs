@@ -18,6 +18,26 @@ fn a_domain_that_is_being_destroyed_delays_nobody() {
 }
 
 #[test]
+fn domains_that_end_in_the_middle_of_a_turn_delay_nobody() {
+    let mut lab = Lab::started(20);
+    lab.world.edit(|host| host.takes = 10 * MS);
+    let end = |lab: &Lab, number| {
+        lab.world.change(number, |domain| (domain.locked, domain.process) = (true, Some(ProcessState::Ended)));
+    };
+    // While one ends, the others are asked by name, and that takes a while.
+    end(&lab, 1);
+    while !lab.core.free.has_work() {
+        lab.run(MS);
+    }
+    (10..=13).for_each(|number| end(&lab, number));
+    lab.run(PERIOD);
+    let others = || (2..=20).filter(|number| !(10..=13).contains(number));
+    assert_eq!(lab.late(others(), &FREE), []);
+    assert_eq!(lab.late(others(), &MONITOR), []);
+    assert_eq!(lab.timed_out("virConnectGetAllDomainStats") + lab.timed_out("virDomainListGetStats"), 0);
+}
+
+#[test]
 fn a_call_for_all_that_waits_for_a_lock_is_asked_again_in_pieces_and_then_by_name() {
     let mut lab = Lab::started(20);
     // Nothing tells that this one is locked.
