@@ -6,6 +6,7 @@ mod group;
 mod health;
 mod ids;
 mod inventory;
+mod monotony;
 mod process;
 mod rates;
 mod sample;

@@ -66,13 +66,13 @@ impl Known {
     }
 
     /// Did the domain start anew under the same run id? libvirt numbers runs from 1 again when it is restarted itself while
-    /// no guest runs; CPU time that went down gives it away.
+    /// no guest runs. The process tells; where there is none to look at, CPU time does that is far less than before. (What is
+    /// somewhat less was read from elsewhere.)
     pub(super) fn restarted(&self, started: Stamp, record: &DomainRecord) -> bool {
-        let known = self.domain.windows.cpu.newest();
-        let cpu = record.figures.cpu.and_then(|cpu| cpu.time_ns);
-        known.is_some_and(|known| {
-            known.started.at < started.at && cpu.is_some_and(|cpu| known.figures.time_ns > Some(cpu))
-        })
+        let known = self.domain.windows.cpu.newest().filter(|known| known.started.at < started.at);
+        let before = known.and_then(|known| known.figures.time_ns);
+        let now = record.figures.cpu.and_then(|cpu| cpu.time_ns);
+        self.process.is_none() && before.zip(now).is_some_and(|(before, now)| now < before / 2)
     }
 
     pub(super) fn rename(&mut self, name: &str) -> bool {

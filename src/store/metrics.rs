@@ -94,7 +94,7 @@ impl SelfMetrics {
             samples_dropped: counters(
                 &registry,
                 "samples_dropped_total",
-                "Samples of one domain and group that were not taken: late (newer ones are known, or it was stale when it came).",
+                "Samples of one domain and group that were not taken: late (newer ones are known, or it was stale when it came), or went_back (CPU time of the same run was less than before).",
                 &["reason"],
             ),
             workers: gauges(
@@ -176,7 +176,9 @@ impl SelfMetrics {
         for call in CALLS {
             self.calls_timed_out.with_label_values(&[call]);
         }
-        self.samples_dropped.with_label_values(&["late"]);
+        for reason in ["late", "went_back"] {
+            self.samples_dropped.with_label_values(&[reason]);
+        }
         self.series_dropped.with_label_values(&["duplicate"]);
         for kind in ["unknown", "wrong_type", "bad_index"] {
             self.decode_problems.with_label_values(&[kind]);

@@ -10,7 +10,7 @@ use crossbeam_channel::Sender;
 use super::block_info::BlockInfoAnswer;
 use super::known::Known;
 use super::snapshot::{Link, Order, Snapshot, StaleAfter};
-use super::window::Sampled;
+use super::window::{NotTaken, Sampled};
 use crate::model::{DomainHealth, DomainId, DomainRecord, Group, GroupSet, ListedDomain, RunId, Stamp};
 
 /// For how long it is remembered that a domain went away, so that an answer asked for earlier cannot bring it back. What a
@@ -89,7 +89,7 @@ impl State {
         Some(format!("no complete sample yet of: {}{problem}", names.join(", ")).into())
     }
 
-    /// Takes one record, and returns how many of its groups came too late.
+    /// Takes one record, and returns how many of its groups were not taken.
     pub(super) fn take(
         &mut self,
         started: Stamp,
@@ -97,26 +97,26 @@ impl State {
         run: RunId,
         record: DomainRecord,
         changes: &mut Changes,
-    ) -> u64 {
-        let groups = record.figures.count();
+    ) -> NotTaken {
+        let late = NotTaken { late: record.figures.count(), ..NotTaken::default() };
         let known = match self.domains.entry(record.id) {
             Entry::Occupied(entry) => {
                 let known = entry.into_mut();
                 let other_run = known.domain.run != Some(run);
                 if other_run && known.seen >= started.at {
-                    return groups;
+                    return late;
                 }
                 if other_run || known.restarted(started, &record) {
                     changes.domains = true;
                     known.begin_run(Some(run), started);
                 } else if known.predates_run(started) {
-                    return groups;
+                    return late;
                 }
                 known
             }
             Entry::Vacant(entry) => {
                 if outdated(&self.gone, record.id, started, now) {
-                    return groups;
+                    return late;
                 }
                 changes.domains = true;
                 self.order = None;

@@ -12,6 +12,7 @@ use super::metrics::SelfMetrics;
 use super::scrapes::{ScraperId, Scrapes};
 use super::snapshot::{Link, Snapshot, StaleAfter};
 use super::state::{Changes, State};
+use super::window::NotTaken;
 use crate::clock::Clock;
 use crate::model::{
     BulkReply, BulkRequest, DomainHealth, DomainId, GroupSet, InventoryReply, InventoryRequest, RunId, Scope, Stamp,
@@ -144,13 +145,13 @@ impl Store {
         let now = self.clock.now();
         let mut state = self.state.lock();
         let mut changes = Changes::default();
-        let mut late = 0;
+        let mut not_taken = NotTaken::default();
         let mut present: Vec<DomainId> = Vec::with_capacity(reply.records.len());
         for record in reply.records {
             // A domain that stopped while it was asked has nothing to say.
             let Some(run) = record.run else { continue };
             present.push(record.id);
-            late += state.take(started, now, run, record, &mut changes);
+            not_taken += state.take(started, now, run, record, &mut changes);
         }
         present.sort_unstable();
         let absent: Vec<DomainId> = match &request.scope {
@@ -167,7 +168,8 @@ impl Store {
         if request.scope == Scope::All {
             state.answered = state.answered.union(request.groups);
         }
-        self.metrics.samples_dropped.with_label_values(&["late"]).inc_by(late);
+        self.metrics.samples_dropped.with_label_values(&["late"]).inc_by(not_taken.late);
+        self.metrics.samples_dropped.with_label_values(&["went_back"]).inc_by(not_taken.went_back);
         self.metrics.count_decoding(reply.decode);
         state.sampled = newest(state.sampled, started);
         self.publish(&mut state);

@@ -1,5 +1,6 @@
 //! The two newest samples of one domain and stats group: the newest to show, both to make a rate from.
 
+use std::ops::AddAssign;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,11 @@ impl<T> Window<T> {
     pub fn previous(&self) -> Option<(&T, Duration)> {
         let (newest, previous) = (self.newest.as_ref()?, self.previous.as_ref()?);
         Some((&previous.figures, newest.started.at.saturating_duration_since(previous.started.at)))
+    }
+
+    /// The newest sample, if it was asked for before that moment.
+    fn before(&self, started: Stamp) -> Option<&Sampled<T>> {
+        self.newest().filter(|newest| newest.started.at < started.at)
     }
 
     /// Takes a newer sample; one that was asked for earlier than what is here is refused.
@@ -111,25 +117,60 @@ impl Windows {
         }
     }
 
-    /// Takes what was obtained by `now`, and returns how many groups came too late to be taken: after something newer, or
-    /// stale already. A call that was written off and returns when its guest thaws brings figures of now under the time of
-    /// then, and a rate from them would be wrong.
+    /// Takes what was obtained by `now`, and returns how many groups were not taken. Too late is what comes after something
+    /// newer, or stale already: a call that was written off and returns when its guest thaws brings figures of now under the
+    /// time of then, and a rate from them would be wrong.
     ///
-    /// A balloon sample that NOWAIT cut short does not take the place of a whole one, until that is stale.
-    pub(super) fn push(&mut self, started: Stamp, now: Instant, figures: Figures, limits: &StaleAfter) -> u64 {
+    /// Two kinds of samples do not take the place of another until that is stale: of CPU or vCPUs, in which a counter went
+    /// back; and a balloon sample that NOWAIT cut short, where the other is whole.
+    pub(super) fn push(&mut self, started: Stamp, now: Instant, figures: Figures, limits: &StaleAfter) -> NotTaken {
         let within = |group, (from, to): (Instant, Instant)| {
             limits.get(group).is_none_or(|limit| to.saturating_duration_since(from) <= limit)
         };
         let take = Take { started, in_time: |group| within(group, (started.at, now)) };
-        let fresh = |at: Stamp| within(Group::Balloon, (at.at, started.at));
-        let whole = self.balloon.newest().is_some_and(|known| !known.figures.is_partial() && fresh(known.started));
+        let fresh = |group, at: Stamp| within(group, (at.at, started.at));
+        let whole =
+            self.balloon.newest().is_some_and(|it| !it.figures.is_partial() && fresh(Group::Balloon, it.started));
         let balloon = figures.balloon.filter(|balloon| !(whole && balloon.is_partial()));
-        take.late(&mut self.state, Group::State, figures.state)
-            + take.late(&mut self.cpu, Group::Cpu, figures.cpu)
-            + take.late(&mut self.vcpu, Group::Vcpu, figures.vcpu)
+        let (cpu, cpu_back) = match self.cpu.before(started).filter(|it| fresh(Group::Cpu, it.started)) {
+            Some(earlier) => not_back(figures.cpu, |cpu| cpu.after(&earlier.figures)),
+            None => (figures.cpu, 0),
+        };
+        let (vcpu, vcpu_back) = match self.vcpu.before(started).filter(|it| fresh(Group::Vcpu, it.started)) {
+            Some(earlier) => not_back(figures.vcpu, |vcpu| vcpu.after(&earlier.figures)),
+            None => (figures.vcpu, 0),
+        };
+        let late = take.late(&mut self.state, Group::State, figures.state)
+            + take.late(&mut self.cpu, Group::Cpu, cpu)
+            + take.late(&mut self.vcpu, Group::Vcpu, vcpu)
             + take.late(&mut self.interface, Group::Interface, figures.interface)
             + take.late(&mut self.block, Group::Block, figures.block)
-            + take.late(&mut self.balloon, Group::Balloon, balloon)
+            + take.late(&mut self.balloon, Group::Balloon, balloon);
+        NotTaken { late, went_back: cpu_back + vcpu_back }
+    }
+}
+
+/// What remains of figures that must not go back, and 1 if nothing does.
+fn not_back<T>(figures: Option<T>, after: impl FnOnce(T) -> Option<T>) -> (Option<T>, u64) {
+    let had = figures.is_some();
+    let taken = figures.and_then(after);
+    let refused = u64::from(had && taken.is_none());
+    (taken, refused)
+}
+
+/// How many groups of answers were not taken, and why.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) struct NotTaken {
+    /// Something newer is known, or it was stale when it came.
+    pub(super) late: u64,
+    /// A counter was less than before.
+    pub(super) went_back: u64,
+}
+
+impl AddAssign for NotTaken {
+    fn add_assign(&mut self, other: Self) {
+        self.late += other.late;
+        self.went_back += other.went_back;
     }
 }
 
@@ -186,7 +227,7 @@ mod tests {
         push(&mut windows, 1, None);
         assert!(windows.balloon.newest().is_some(), "better than nothing");
         push(&mut windows, 2, Some(7));
-        assert_eq!(push(&mut windows, 3, None), 0, "cut short is not late");
+        assert_eq!(push(&mut windows, 3, None), NotTaken::default(), "cut short is not late");
         assert_eq!(windows.balloon.newest().and_then(|b| b.figures.rss_kib), Some(7));
         assert_eq!(windows.started(Group::Balloon), Some(stamp(base, 2)));
         push(&mut windows, 33, None);
@@ -204,9 +245,34 @@ mod tests {
         let mut windows = Windows::default();
         let started = stamp(base, 1);
         let moment = Duration::from_millis(1);
-        assert_eq!(windows.push(started, started.at + Duration::from_secs(30) + moment, figures(), &limits), 1);
+        let not_taken = windows.push(started, started.at + Duration::from_secs(30) + moment, figures(), &limits);
+        assert_eq!(not_taken, NotTaken { late: 1, went_back: 0 });
         assert!(windows.cpu.newest().is_none() && windows.state.newest().is_some());
         let started = stamp(base, 2);
-        assert_eq!(windows.push(started, started.at + Duration::from_secs(30), figures(), &limits), 0);
+        let not_taken = windows.push(started, started.at + Duration::from_secs(30), figures(), &limits);
+        assert_eq!(not_taken, NotTaken::default());
+    }
+
+    #[test]
+    fn cpu_time_that_went_back_is_not_taken_until_what_is_known_is_stale() {
+        let base = Instant::now();
+        let mut limits = StaleAfter::default();
+        limits.set(Group::Cpu, Duration::from_secs(30));
+        let second = 1_000_000_000;
+        let mut windows = Windows::default();
+        let mut push = |at, cpu_seconds: u64| {
+            let cpu = CpuSample { time_ns: Some(cpu_seconds * second), ..CpuSample::default() };
+            let started = stamp(base, at);
+            let figures = Figures { cpu: Some(cpu), ..Figures::default() };
+            let not_taken = windows.push(started, started.at, figures, &limits);
+            let newest = windows.cpu.newest().and_then(|newest| newest.figures.time_ns).unwrap_or(0) / second;
+            (newest, not_taken.late, not_taken.went_back)
+        };
+        assert_eq!(push(10, 100), (100, 0, 0));
+        assert_eq!(push(20, 90), (100, 0, 1));
+        assert_eq!(push(5, 80), (100, 1, 0), "late, and therefore less");
+        assert_eq!(push(30, 101), (101, 0, 0));
+        assert_eq!(push(60, 20), (101, 0, 1));
+        assert_eq!(push(61, 20), (20, 0, 0), "it really began anew");
     }
 }

@@ -73,6 +73,20 @@ fn a_run_with_the_id_of_the_one_before_is_told_by_its_cpu_time() {
 }
 
 #[test]
+fn cpu_time_that_is_somewhat_less_is_no_other_run_and_is_not_believed() {
+    const SECOND: u64 = 1_000_000_000;
+    let bench = Bench::new();
+    let went_back = || bench.store.metrics.samples_dropped.with_label_values(&["went_back"]).get();
+    bench.bulk(bench.tick(), vec![record(1, 1, 1000 * SECOND)]);
+    assert_eq!(bench.bulk(bench.tick(), vec![record(1, 1, 990 * SECOND)]), Changes::default());
+    assert_eq!((bench.cpu(1), went_back()), (Some(1000 * SECOND), 1));
+    // The process is the same, and knows better than any figure.
+    bench.store.apply_processes(&[(id(1), RunId(1), 500)]);
+    assert_eq!(bench.bulk(bench.tick(), vec![record(1, 1, SECOND)]), Changes::default());
+    assert_eq!((bench.cpu(1), went_back()), (Some(1000 * SECOND), 2));
+}
+
+#[test]
 fn a_late_answer_is_dropped_and_counted_per_group() {
     let bench = Bench::new();
     let (early, late) = (bench.tick(), bench.tick());
