@@ -34,9 +34,9 @@ fn sample_after(daemon: &Daemon, since: Instant, group: &str) -> Vec<Series> {
     })
 }
 
-/// `virsh domstats`, by domain and parameter.
+/// `virsh domstats`, by domain and parameter; it waits where a call of the daemon's is at a guest's monitor.
 fn domstats() -> HashMap<String, HashMap<String, String>> {
-    let text = virsh(&["domstats", "--nowait"]);
+    let text = virsh(&["domstats"]);
     let mut domains: HashMap<String, HashMap<String, String>> = HashMap::new();
     let mut name = String::new();
     for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {

@@ -106,8 +106,7 @@ fn storage_that_hangs_costs_nothing_but_the_figures_of_the_disks_on_it() {
     eprintln!("longest between two samples: theirs but disks {:.2} s", watcher.longest(&theirs, NOT_BLOCK, (at, end)));
     watcher.assert_gaps(&everybody(), ALL, (at, end), USUAL, WRITTEN_OFF);
     watcher.assert_gaps(&theirs, NOT_BLOCK, (at, end), USUAL, WRITTEN_OFF);
-    let probes = watcher.seen().most(|scrape| scrape.probes);
-    assert!(probes <= 1.0, "{probes} threads waited for one mount");
+    assert_eq!(storage.most_waiting_of(trial.daemon.pid()), 1, "threads that waited for the mount at once");
     for name in &theirs {
         let json = trial.daemon.get(&format!("/api/v1/domains/{name}")).json();
         assert!(!json["blocked_storage"].is_null(), "{json}");

@@ -2,7 +2,7 @@
 //!
 //! It lives in the process of the test. Should that be killed, the kernel ends the file system and everybody's waiting.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -64,6 +64,11 @@ impl Storage {
         self.gate.set(what);
         Hanging { gate: Arc::clone(&self.gate) }
     }
+
+    /// How many requests of that process ever waited at once.
+    pub(crate) fn most_waiting_of(&self, process: u32) -> usize {
+        self.gate.waiting.lock().unwrap().get(&process).map_or(0, |it| it.most)
+    }
 }
 
 /// A time in which a storage hangs.
@@ -105,6 +110,14 @@ impl Drop for Storage {
 struct Gate {
     hangs: Mutex<Hang>,
     opened: Condvar,
+    waiting: Mutex<HashMap<u32, Waiting>>,
+}
+
+/// How many requests of a process wait, and the most that ever did at once.
+#[derive(Debug, Clone, Copy, Default)]
+struct Waiting {
+    now: usize,
+    most: usize,
 }
 
 impl Gate {
@@ -117,8 +130,18 @@ impl Gate {
         *self.hangs.lock().unwrap() >= from
     }
 
-    fn wait(&self, from: Hang) {
+    fn wait(&self, from: Hang, process: Option<u32>) {
+        let count = |change: fn(&mut Waiting)| {
+            if let Some(process) = process {
+                change(self.waiting.lock().unwrap().entry(process).or_default());
+            }
+        };
+        count(|it| {
+            it.now += 1;
+            it.most = it.most.max(it.now);
+        });
         drop(self.opened.wait_while(self.hangs.lock().unwrap(), |hangs| *hangs >= from).unwrap());
+        count(|it| it.now -= 1);
     }
 }
 
@@ -143,16 +166,22 @@ struct Served {
 
 impl Served {
     /// Answers at once, or when it no longer hangs: then from a thread, so that what does not hang is not held up.
-    fn serve(&self, hangs_from: Hang, answer: impl FnOnce(&Images) + Send + 'static) {
+    fn serve(&self, request: &Request, hangs_from: Hang, answer: impl FnOnce(&Images) + Send + 'static) {
         if !self.gate.is_closed(hangs_from) {
             return answer(&self.images);
         }
-        let (gate, images) = (Arc::clone(&self.gate), Arc::clone(&self.images));
+        let (gate, images, process) = (Arc::clone(&self.gate), Arc::clone(&self.images), process_of(request.pid()));
         thread::spawn(move || {
-            gate.wait(hangs_from);
+            gate.wait(hangs_from, process);
             answer(&images);
         });
     }
+}
+
+/// The process of a thread.
+fn process_of(thread: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Tgid:"))?.trim().parse().ok()
 }
 
 /// The root is 1, and the images are numbered from 2.
@@ -195,9 +224,9 @@ fn reply_attributes(images: &Images, inode: INodeNo, reply: ReplyAttr) {
 }
 
 impl Filesystem for Served {
-    fn lookup(&self, _: &Request, _parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn lookup(&self, request: &Request, _parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let name = name.to_owned();
-        self.serve(Hang::Paths, move |images| {
+        self.serve(request, Hang::Paths, move |images| {
             let found = images.keys().position(|image| name == image.as_str());
             match found.and_then(|place| attributes(images, INodeNo(place as u64 + 2))) {
                 Some(attributes) => reply.entry(&TTL, &attributes, Generation(0)),
@@ -206,14 +235,14 @@ impl Filesystem for Served {
         });
     }
 
-    fn getattr(&self, _: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
-        self.serve(Hang::Everything, move |images| reply_attributes(images, inode, reply));
+    fn getattr(&self, request: &Request, inode: INodeNo, _: Option<FileHandle>, reply: ReplyAttr) {
+        self.serve(request, Hang::Everything, move |images| reply_attributes(images, inode, reply));
     }
 
     /// libvirt gives a disk to QEMU's user, and takes it back.
     fn setattr(
         &self,
-        _: &Request,
+        request: &Request,
         inode: INodeNo,
         mode: Option<u32>,
         uid: Option<u32>,
@@ -229,7 +258,7 @@ impl Filesystem for Served {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        self.serve(Hang::Paths, move |images| {
+        self.serve(request, Hang::Paths, move |images| {
             if let Some(mut image) = image(images, inode) {
                 image.mode = mode.map_or(image.mode, |mode| (mode & 0o7777) as u16);
                 image.owner = (uid.unwrap_or(image.owner.0), gid.unwrap_or(image.owner.1));
@@ -238,13 +267,13 @@ impl Filesystem for Served {
         });
     }
 
-    fn open(&self, _: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
-        self.serve(Hang::Paths, move |_| reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO));
+    fn open(&self, request: &Request, _: INodeNo, _: OpenFlags, reply: ReplyOpen) {
+        self.serve(request, Hang::Paths, move |_| reply.opened(FileHandle(0), FopenFlags::FOPEN_DIRECT_IO));
     }
 
     fn read(
         &self,
-        _: &Request,
+        request: &Request,
         inode: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -253,7 +282,7 @@ impl Filesystem for Served {
         _: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.serve(Hang::Paths, move |images| {
+        self.serve(request, Hang::Paths, move |images| {
             let Some(image) = image(images, inode) else { return reply.error(Errno::ENOENT) };
             let begin = usize::try_from(offset).unwrap().min(image.data.len());
             let end = (begin + size as usize).min(image.data.len());
@@ -263,7 +292,7 @@ impl Filesystem for Served {
 
     fn write(
         &self,
-        _: &Request,
+        request: &Request,
         inode: INodeNo,
         _: FileHandle,
         offset: u64,
@@ -274,7 +303,7 @@ impl Filesystem for Served {
         reply: ReplyWrite,
     ) {
         let data = data.to_owned();
-        self.serve(Hang::Paths, move |images| {
+        self.serve(request, Hang::Paths, move |images| {
             let Some(mut image) = image(images, inode) else { return reply.error(Errno::ENOENT) };
             let begin = usize::try_from(offset).unwrap();
             // A disk does not grow.
@@ -284,15 +313,15 @@ impl Filesystem for Served {
         });
     }
 
-    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        self.serve(Hang::Paths, move |_| reply.ok());
+    fn flush(&self, request: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        self.serve(request, Hang::Paths, move |_| reply.ok());
     }
 
-    fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
-        self.serve(Hang::Paths, move |_| reply.ok());
+    fn fsync(&self, request: &Request, _: INodeNo, _: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        self.serve(request, Hang::Paths, move |_| reply.ok());
     }
 
-    fn statfs(&self, _: &Request, _: INodeNo, reply: ReplyStatfs) {
-        self.serve(Hang::Paths, move |_| reply.statfs(1 << 20, 1 << 19, 1 << 19, 100, 50, 4096, 255, 4096));
+    fn statfs(&self, request: &Request, _: INodeNo, reply: ReplyStatfs) {
+        self.serve(request, Hang::Paths, move |_| reply.statfs(1 << 20, 1 << 19, 1 << 19, 100, 50, 4096, 255, 4096));
     }
 }

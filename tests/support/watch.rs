@@ -40,8 +40,6 @@ pub(crate) struct Scrape {
     pub(crate) up: bool,
     pub(crate) calls_open: f64,
     pub(crate) quarantined: f64,
-    /// Threads that wait for storage.
-    pub(crate) probes: f64,
 }
 
 /// When a sample's call began: between two moments, which further scrapes bring closer together.
@@ -239,20 +237,14 @@ impl Seen {
         self.responsive.get(domain).is_some_and(|changes| changes.iter().any(|&(_, responsive)| !responsive))
     }
 
-    pub(crate) fn most(&self, of: impl Fn(&Scrape) -> f64) -> f64 {
-        self.scrapes.iter().map(of).fold(0.0, f64::max)
-    }
-
     fn add(&mut self, sent: f64, got: f64, text: &str, all: Vec<Series>) {
         let sum = |name: &str, labels: &[(&str, &str)]| find(&all, name, labels).iter().map(|s| s.value).sum::<f64>();
-        let probes = |state| sum("virtstatd_workers", &[("pool", "storage"), ("state", state)]);
         self.scrapes.push(Scrape {
             at: got,
             took: got - sent,
             up: value(&all, "libvirt_up", &[]) == Some(1.0),
             calls_open: sum("virtstatd_calls_open", &[]),
             quarantined: sum("virtstatd_quarantined_domains", &[]),
-            probes: probes("busy") + probes("stuck"),
         });
         for series in &all {
             let Some(domain) = series.labels.get("domain") else { continue };
