@@ -81,9 +81,20 @@ impl Core {
         {
             self.monitor.also(groups, &[*id]);
         }
+        if open.overdue {
+            self.ask_held_back(&open);
+        }
         if self.block_answers.len() >= BATCH {
             self.keep_block_answers();
         }
+    }
+
+    /// A call has returned after all: whoever was left out of the present turn because it might hold that call is asked in it.
+    fn ask_held_back(&mut self, open: &Open) {
+        let (groups, held_back) = &mut self.held_back;
+        let (groups, mut ids) = (*groups, Self::asked_of(open).1);
+        ids.retain(|id| held_back.remove(id));
+        self.monitor.also(groups, &ids);
     }
 
     /// Puts answers about disks into the store.
@@ -248,6 +259,7 @@ impl Core {
         self.steering.forget_turn();
         self.cpu_wanted.clear();
         self.aside.clear();
+        self.held_back.1.clear();
         self.counters.clear();
         self.store.link_lost(&text);
     }

@@ -113,6 +113,8 @@ pub(super) struct Core {
     pub(super) cpu_wanted: HashSet<DomainId>,
     /// Domains that were left out of a call, and with which groups: their process did not run, or another call was open.
     pub(super) aside: HashMap<DomainId, GroupSet>,
+    /// Domains that the monitor's present turn leaves out because they may hold an overdue call, and the turn's groups.
+    pub(super) held_back: (GroupSet, HashSet<DomainId>),
     /// Domains whose storage hangs, and whose counters are to be asked for disk by disk.
     pub(super) counters: HashSet<DomainId>,
     pub(super) control_wanted: bool,
@@ -174,6 +176,7 @@ impl Core {
             link: LinkState::default(),
             cpu_wanted: HashSet::new(),
             aside: HashMap::new(),
+            held_back: (GroupSet::EMPTY, HashSet::new()),
             counters: HashSet::new(),
             control_wanted: false,
             turn_begun: None,
@@ -261,6 +264,9 @@ impl Core {
             ids.partition::<Vec<DomainId>, _>(|id| !new.contains(id))
         };
         let locked = self.locked(&snapshot);
+        if alive.len() < all.len() {
+            self.monitor.with_care();
+        }
         if !free.is_empty() {
             let (residents, newcomers) = sorted(&|id| !locked.contains(&id));
             // A domain that is ending is locked, and a call for all would wait for it.
@@ -275,7 +281,11 @@ impl Core {
             let held = self.held(&snapshot);
             let may = |id: DomainId| self.ward.is_healthy(id) && !held.contains(&id) && !locked.contains(&id);
             let (residents, newcomers) = sorted(&may);
-            self.skip(Lane::Monitor, "unresponsive", alive.len() - residents.len() - newcomers.len());
+            let waits = |id: &DomainId| held.contains(id) && self.ward.is_healthy(*id) && !locked.contains(id);
+            let waiting: HashSet<DomainId> = alive.iter().map(|domain| domain.id).filter(waits).collect();
+            let others = alive.len() - residents.len() - newcomers.len() - waiting.len();
+            let before = std::mem::replace(&mut self.held_back, (monitor, waiting)).1.len();
+            self.skip(Lane::Monitor, "unresponsive", others + before);
             if monitor.contains(Group::Cpu) {
                 self.cpu_wanted.extend(alive.iter().map(|domain| domain.id).filter(|id| !may(*id)));
             }

@@ -117,16 +117,22 @@ impl Core {
         }
     }
 
-    /// Without those whose QEMU is gone: libvirt holds the lock of each until it has cleared up behind it, and some may have
-    /// ended since the turn began. `None` if nobody is left.
+    /// Without those whose QEMU is gone; `None` if nobody is left.
     fn without_ended(&mut self, ask: Ask) -> Option<Ask> {
-        let Scope::Only(mut ids) = ask.scope else { return Some(ask) };
+        let Scope::Only(ids) = ask.scope else { return Some(ask) };
+        let ids = self.not_ended(ids);
+        (!ids.is_empty()).then_some(Ask { scope: Scope::Only(ids), ..ask })
+    }
+
+    /// Those whose QEMU is not gone: libvirt holds the lock of each that is until it has cleared up behind it. Some may have
+    /// ended since the turn began.
+    pub(super) fn not_ended(&mut self, mut ids: Vec<DomainId>) -> Vec<DomainId> {
         let snapshot = self.store.snapshot();
         ids.retain(|id| {
             let process = snapshot.get(*id).and_then(|it| self.processes.look(*id, &it.name, it.run?));
             process.is_none_or(|process| process.state != ProcessState::Ended)
         });
-        (!ids.is_empty()).then_some(Ask { scope: Scope::Only(ids), ..ask })
+        ids
     }
 
     fn pump_monitor(&mut self, now: Stamp) {

@@ -163,7 +163,7 @@ impl Core {
         open.overdue && can_hang && !Self::is_opening(open) && !self.ward.is_judged(call)
     }
 
-    fn asked_of(open: &Open) -> (GroupSet, Vec<DomainId>) {
+    pub(super) fn asked_of(open: &Open) -> (GroupSet, Vec<DomainId>) {
         match (&open.job, &open.ask) {
             (_, Some(ask)) => (ask.groups, ask.ids().to_vec()),
             (Job::BlockInfo(id, _), _) => (GroupSet::of(Group::BlockInfo), vec![*id]),

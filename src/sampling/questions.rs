@@ -8,7 +8,7 @@ use super::deadline::{self, LEAST};
 use super::dispatch::Call;
 use super::lanes::Lane;
 use super::work::Job;
-use crate::model::{DomainId, InventoryRequest, Stamp};
+use crate::model::{InventoryRequest, Stamp};
 
 impl Core {
     /// Reads the list when that is due.
@@ -40,7 +40,8 @@ impl Core {
         }
         // It needs no monitor, but the domain's lock.
         let locked = self.locked(&self.store.snapshot());
-        let mut ids: Vec<DomainId> = self.cpu_wanted.drain().filter(|id| !locked.contains(id)).collect();
+        let ids = self.cpu_wanted.drain().filter(|id| !locked.contains(id)).collect();
+        let mut ids = self.not_ended(ids);
         if ids.is_empty() {
             return;
         }
@@ -65,6 +66,7 @@ impl Core {
             return;
         }
         let ids = self.wanted_controls(now.at);
+        let ids = self.not_ended(ids);
         if ids.is_empty() {
             // Nobody is left who could be asked.
             self.bury_orphans(|_| false);

@@ -18,9 +18,9 @@ const SHARD: usize = 25;
 const SMALLER: [usize; 2] = [5, 1];
 /// Calls of a turn by name at most, where there are more domains than that.
 const MOST_CALLS: usize = 200;
-/// After a call for all domains overran, so many turns ask by name, so that a domain that is being started or destroyed
-/// holds up none of the others.
-const TURNS_BY_NAME: u32 = 5;
+/// After a call for all domains overran, or a domain was seen to end, so many turns ask by name and in smaller calls, so that
+/// a domain that is being started or destroyed holds up few of the others.
+const CAREFUL_TURNS: u32 = 5;
 
 /// How a turn asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(in crate::sampling) struct BulkLane {
     schedule: Schedule<Group>,
     periods: Vec<(Group, Duration)>,
     plan: Plan,
-    by_name: u32,
+    careful: u32,
     queue: VecDeque<Ask>,
     failed_before: bool,
     pub(in crate::sampling) usual: Usual,
@@ -53,7 +53,7 @@ impl BulkLane {
             schedule: Schedule::new(periods.iter().copied(), now),
             periods,
             plan,
-            by_name: 0,
+            careful: 0,
             queue: VecDeque::new(),
             failed_before: false,
             usual: Usual::default(),
@@ -79,16 +79,18 @@ impl BulkLane {
             return skipped;
         }
         let fewest = match self.plan {
-            Plan::Whole if self.by_name == 0 => {
+            Plan::Whole if self.careful == 0 => {
                 self.queue.push_back(Ask { groups, scope: Scope::All, depth: 0 });
                 return skipped;
             }
             Plan::Whole => None,
             Plan::Shards(fewest) => Some(fewest),
         };
-        self.by_name = self.by_name.saturating_sub(1);
+        let most =
+            if self.careful == 0 { SHARD } else { residents.len().div_ceil(MOST_CALLS).clamp(SMALLER[0], SHARD) };
+        self.careful = self.careful.saturating_sub(1);
         match fewest {
-            Some(fewest) => self.queue.extend(cut(residents, groups, (fewest, SHARD), 0)),
+            Some(fewest) => self.queue.extend(cut(residents, groups, (fewest, most), 0)),
             None => self.queue.extend(one_by_one(residents, groups)),
         }
         self.queue.extend(cut(newcomers, groups, (1, SMALLER[0]), 1));
@@ -96,16 +98,21 @@ impl BulkLane {
         skipped
     }
 
-    /// The present turn asks by name, whatever the plan.
+    /// The next turn asks by name, whatever the plan.
     pub(in crate::sampling) fn by_name(&mut self) {
-        self.by_name = self.by_name.max(1);
+        self.careful = self.careful.max(1);
+    }
+
+    /// The next turns ask by name, and in small calls: a domain ends, and more may.
+    pub(in crate::sampling) fn with_care(&mut self) {
+        self.careful = CAREFUL_TURNS;
     }
 
     /// A call overran: what it should have brought is asked for again, first of all, in smaller calls. `lacking` has the
     /// domains in question.
     pub(in crate::sampling) fn overran(&mut self, ask: &Ask, lacking: &[DomainId]) {
         if ask.scope == Scope::All {
-            self.by_name = TURNS_BY_NAME;
+            self.with_care();
             one_by_one(lacking, ask.groups).into_iter().rev().for_each(|ask| self.queue.push_front(ask));
             return;
         }
@@ -226,6 +233,29 @@ mod tests {
     }
 
     #[test]
+    fn shards_are_smaller_for_some_turns_after_a_domain_ended() {
+        let mut lane = lane(Plan::Shards(2));
+        lane.with_care();
+        for _ in 0..CAREFUL_TURNS {
+            lane.begin(groups(), &ids(0..40), &[]);
+            assert_eq!(sizes(&mut lane), [5; 8]);
+        }
+        lane.begin(groups(), &ids(0..40), &[]);
+        assert_eq!(sizes(&mut lane), [20, 20]);
+        // Many domains have no more calls than that.
+        let many: Vec<DomainId> = (0..4000_u16)
+            .map(|number| {
+                let mut bytes = [0; 16];
+                bytes[..2].copy_from_slice(&number.to_be_bytes());
+                DomainId::from_bytes(bytes)
+            })
+            .collect();
+        lane.with_care();
+        lane.begin(groups(), &many, &[]);
+        assert_eq!(sizes(&mut lane), [20; MOST_CALLS]);
+    }
+
+    #[test]
     fn what_overran_is_asked_for_again_first_and_in_smaller_calls() {
         let mut lane = lane(Plan::Shards(2));
         lane.begin(groups(), &ids(0..40), &[]);
@@ -249,7 +279,7 @@ mod tests {
         assert_eq!(all.scope, Scope::All);
         lane.overran(&all, &residents);
         assert_eq!(sizes(&mut lane), [1, 1, 1]);
-        for _ in 0..TURNS_BY_NAME {
+        for _ in 0..CAREFUL_TURNS {
             lane.begin(groups(), &residents, &[]);
             assert_eq!(sizes(&mut lane), [1, 1, 1]);
         }

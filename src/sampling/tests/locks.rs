@@ -58,3 +58,40 @@ fn two_that_are_locked_one_after_the_other_delay_nobody() {
     assert_eq!(lab.late(others(&[9, 15]), &FREE), []);
     assert_eq!(lab.late(others(&[9, 15]), &MONITOR), []);
 }
+
+/// Runs until a monitor call is open that a lock can then hold.
+fn run_into_monitor_call(lab: &mut Lab) {
+    lab.world.edit(|host| host.takes = 50 * MS);
+    while !lab.core.calls.values().any(|open| open.lane == Lane::Monitor && !open.overdue) {
+        lab.run(MS);
+    }
+}
+
+#[test]
+fn who_may_hold_a_call_is_asked_in_the_same_turn_if_the_call_returns() {
+    // With so few places neither is anybody asked again, nor found out who holds the call.
+    let groups = Group::ALL.map(|group| (group, PERIOD));
+    let mut lab = Lab::with(20, &groups, Budget::new(2));
+    lab.run(SECOND);
+    run_into_monitor_call(&mut lab);
+    lab.world.change(9, |domain| domain.locked = true);
+    lab.run(PERIOD + 300 * MS);
+    let (before, skipped) = (lab.age(8, Group::Block), lab.skipped(Lane::Monitor, "unresponsive"));
+    assert!(before > PERIOD, "{before:?}: it is left out of this turn");
+    lab.world.change(9, |domain| domain.locked = false);
+    lab.run(SECOND);
+    assert!(lab.age(8, Group::Block) <= SECOND, "{:?}: and asked in it after all", lab.age(8, Group::Block));
+    lab.run(2 * PERIOD);
+    assert_eq!(lab.skipped(Lane::Monitor, "unresponsive"), skipped, "so it has not lost its turn");
+    assert_eq!(lab.late(1..=20, &MONITOR), []);
+}
+
+#[test]
+fn who_is_ending_is_not_asked_how_its_monitor_is() {
+    let mut lab = Lab::started(20);
+    run_into_monitor_call(&mut lab);
+    lab.world.change(8, |domain| (domain.locked, domain.process) = (true, Some(ProcessState::Ended)));
+    lab.run(PERIOD + SECOND);
+    assert_eq!(lab.timed_out("virDomainListGetStats"), 1, "the call that was under way");
+    assert_eq!(lab.timed_out("virDomainGetControlInfo"), 0);
+}
