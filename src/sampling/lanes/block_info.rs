@@ -2,7 +2,7 @@
 //!
 //! Round robin over the domains, so that one with many or slow disks keeps none of the others waiting.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -38,21 +38,18 @@ impl BlockInfoLane {
     }
 
     /// Begins a turn over these domains' disks, and returns the domains of those of the turn before that were never asked.
+    /// They come first now, or a turn that always takes too long would never get to the same ones.
     pub(in crate::sampling) fn begin(&mut self, domains: &[(DomainId, Vec<Box<str>>)]) -> Vec<DomainId> {
-        let mut skipped = Vec::new();
-        self.queue.retain(|job| match job {
-            Job::BlockInfo(id, _) => {
-                skipped.push(*id);
-                false
-            }
-            _ => true,
-        });
+        let (left, counters): (VecDeque<Job>, VecDeque<Job>) =
+            self.queue.drain(..).partition(|job| matches!(job, Job::BlockInfo(..)));
+        let left: HashSet<(DomainId, Box<str>)> = left.into_iter().filter_map(disk_of).collect();
+        self.queue = counters;
         let most = domains.iter().map(|(_, disks)| disks.len()).max().unwrap_or(0);
-        for round in 0..most {
-            let disks = domains.iter().filter_map(|(id, disks)| Some((*id, disks.get(round)?.clone())));
-            self.queue.extend(disks.map(|(id, target)| Job::BlockInfo(id, target)));
-        }
-        skipped
+        let disks = (0..most)
+            .flat_map(|round| domains.iter().filter_map(move |(id, disks)| Some((*id, disks.get(round)?.clone()))));
+        let (first, others): (Vec<_>, Vec<_>) = disks.partition(|disk| left.contains(disk));
+        self.queue.extend(first.into_iter().chain(others).map(|(id, target)| Job::BlockInfo(id, target)));
+        left.into_iter().map(|(id, _)| id).collect()
     }
 
     /// Counters of these domains' disks, before anything else; once each.
@@ -97,6 +94,13 @@ impl BlockInfoLane {
     }
 }
 
+fn disk_of(job: Job) -> Option<(DomainId, Box<str>)> {
+    match job {
+        Job::BlockInfo(id, target) => Some((id, target)),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,6 +141,19 @@ mod tests {
         lane.begin(&domains);
         assert_eq!(taken(&mut lane, |it, _| it == id(2)), ["2vda", "2vdb"]);
         assert_eq!(lane.begin(&domains).len(), 2, "what waited until the next turn is skipped");
+    }
+
+    #[test]
+    fn disks_that_a_turn_did_not_get_to_come_first_in_the_next() {
+        let mut lane = BlockInfoLane::new(None, Instant::now());
+        let domains = [(id(1), targets(&["vda", "vdb"])), (id(2), targets(&["vda"])), (id(3), targets(&["vda"]))];
+        lane.begin(&domains);
+        lane.take(|_, _| true);
+        lane.take(|_, _| true);
+        lane.begin(&domains);
+        assert_eq!(taken(&mut lane, |_, _| true), ["3vda", "1vdb", "1vda", "2vda"]);
+        lane.begin(&domains);
+        assert_eq!(taken(&mut lane, |_, _| true), ["1vda", "2vda", "3vda", "1vdb"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Two lanes are of this kind. The free one asks for all domains in one call. The monitor's asks in shards, always by name.
 //! Either asks again, in smaller calls, for what a call that overran did not bring.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use super::{Ask, cut};
@@ -65,7 +65,8 @@ impl BulkLane {
         self.schedule.due(now).into_iter().collect()
     }
 
-    /// Begins a turn, and returns how many domains of the turn before were never asked: they have lost theirs.
+    /// Begins a turn, and returns how many domains of the turn before were never asked: they have lost theirs, and come first
+    /// now, or the same ones would lose every turn.
     ///
     /// `newcomers` started a moment ago: libvirt may hold their locks for seconds, so they share calls with nobody else.
     pub(in crate::sampling) fn begin(
@@ -74,10 +75,13 @@ impl BulkLane {
         residents: &[DomainId],
         newcomers: &[DomainId],
     ) -> usize {
-        let skipped = self.queue.drain(..).map(|ask| ask.ids().len().max(1)).sum();
+        let skipped = self.queue.iter().map(|ask| ask.ids().len().max(1)).sum();
+        let left: HashSet<DomainId> = self.queue.drain(..).flat_map(|ask| ask.ids().to_vec()).collect();
         if groups.is_empty() {
             return skipped;
         }
+        let mut residents = residents.to_vec();
+        residents.sort_by_key(|id| !left.contains(id));
         let fewest = match self.plan {
             Plan::Whole if self.careful == 0 => {
                 self.queue.push_back(Ask { groups, scope: Scope::All, depth: 0 });
@@ -90,8 +94,8 @@ impl BulkLane {
             if self.careful == 0 { SHARD } else { residents.len().div_ceil(MOST_CALLS).clamp(SMALLER[0], SHARD) };
         self.careful = self.careful.saturating_sub(1);
         match fewest {
-            Some(fewest) => self.queue.extend(cut(residents, groups, (fewest, most), 0)),
-            None => self.queue.extend(one_by_one(residents, groups)),
+            Some(fewest) => self.queue.extend(cut(&residents, groups, (fewest, most), 0)),
+            None => self.queue.extend(one_by_one(&residents, groups)),
         }
         self.queue.extend(cut(newcomers, groups, (1, SMALLER[0]), 1));
         self.queue.retain(|ask| !ask.ids().is_empty());
@@ -293,6 +297,8 @@ mod tests {
         assert_eq!(lane.begin(groups(), &ids(0..40), &[]), 0);
         lane.take();
         assert_eq!(lane.begin(groups(), &ids(0..40), &[]), 20);
+        let first = lane.take().expect("a shard");
+        assert_eq!(first.ids(), ids(20..40), "first of all, and not last again");
     }
 
     #[test]
