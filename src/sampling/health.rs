@@ -2,7 +2,7 @@
 //!
 //! | state | monitor groups, block info | left by |
 //! |---|---|---|
-//! | healthy | asked with the others | a call that hangs on it; its process stopped or in D state twice running; found occupied at our start |
+//! | healthy | asked with the others | a call that hangs on it; its process stopped twice running, or in D state for a second; found occupied at our start |
 //! | quarantined | not asked | its process runs twice running and controlInfo is 0; its stuck call returned; the pause is over |
 //! | probation | asked alone | an answer: healthy; a deadline: quarantined, with a longer pause; its process stopped again: quarantined |
 
@@ -16,6 +16,9 @@ pub(super) const FIRST_PAUSE: Duration = Duration::from_secs(5);
 pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How many looks in a row must agree on what a process does.
 const LOOKS: u8 = 2;
+/// A process that ends is in D state for some moments, while the kernel takes its virtual machine and its devices down. One
+/// that waits for a dead disk is so for longer than this. Neither is asked anything meanwhile.
+const CLEARING_UP: Duration = Duration::from_secs(1);
 
 /// What was learned of a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,6 +49,8 @@ pub(super) struct Patient {
     /// Looks in a row at a process that runs, and at one that does not.
     running: u8,
     stopped: u8,
+    /// The first of the looks at one that does not.
+    stopped_since: Instant,
     pause: Duration,
     until: Instant,
     /// Is it on probation because its process runs and controlInfo says 0?
@@ -59,6 +64,7 @@ impl Patient {
             since: now,
             running: 0,
             stopped: 0,
+            stopped_since: now.at,
             pause: FIRST_PAUSE,
             until: now.at + FIRST_PAUSE,
             verified: false,
@@ -133,6 +139,9 @@ impl Patient {
     fn look(&mut self, state: Option<ProcessState>, now: Stamp, jitter: f64) {
         match state {
             Some(ProcessState::Stopped | ProcessState::Uninterruptible) => {
+                if self.stopped == 0 {
+                    self.stopped_since = now.at;
+                }
                 (self.running, self.stopped) = (0, self.stopped.saturating_add(1));
             }
             // A process that is ending is libvirt's to report, and an unknown one may be well.
@@ -140,7 +149,9 @@ impl Patient {
                 (self.running, self.stopped) = (self.running.saturating_add(1), 0);
             }
         }
-        if self.stopped >= LOOKS {
+        let may_be_ending = state == Some(ProcessState::Uninterruptible)
+            && now.at.saturating_duration_since(self.stopped_since) < CLEARING_UP;
+        if self.stopped >= LOOKS && !may_be_ending {
             match self.standing {
                 Standing::Healthy => self.quarantine(now, jitter),
                 Standing::Probation => self.rest(now, jitter),
@@ -207,8 +218,9 @@ mod tests {
             (Healthy, &[Sign::Occupied], Quarantined),
             (Healthy, &[STOPPED], Healthy),
             (Healthy, &[STOPPED, STOPPED], Quarantined),
-            (Healthy, &[BLOCKED, BLOCKED], Quarantined),
-            (Healthy, &[STOPPED, BLOCKED], Quarantined),
+            // At one moment; see below.
+            (Healthy, &[BLOCKED, BLOCKED], Healthy),
+            (Healthy, &[BLOCKED, STOPPED], Quarantined),
             (Healthy, &[STOPPED, RUNS, STOPPED], Healthy),
             (Healthy, &[ENDED, ENDED], Healthy),
             (Healthy, &[UNKNOWN, UNKNOWN], Healthy),
@@ -242,6 +254,24 @@ mod tests {
                 patient.take(*sign, now, 1.0);
             }
             assert_eq!(patient.standing(), *to, "{from:?} {signs:?}");
+        }
+    }
+
+    #[test]
+    fn one_in_d_state_is_quarantined_after_a_second_of_it() {
+        let base = Instant::now();
+        for (at, signs, to) in [
+            ([0, 1], [BLOCKED, BLOCKED], Quarantined),
+            ([0, 1], [STOPPED, BLOCKED], Quarantined),
+            ([0, 1], [BLOCKED, RUNS], Healthy),
+            ([5, 5], [BLOCKED, BLOCKED], Healthy),
+        ] {
+            let mut patient = in_state(Healthy, stamp(base, 0));
+            for (at, sign) in at.into_iter().zip(signs) {
+                patient.take(sign, stamp(base, at), 1.0);
+            }
+            assert_eq!(patient.standing(), to, "{at:?} {signs:?}");
+            assert_eq!(patient.is_stopped(), signs[1] == BLOCKED, "and not asked meanwhile");
         }
     }
 
