@@ -1,0 +1,5 @@
+//! The simulator's command line.
+
+#![forbid(unsafe_code)]
+
+fn main() {}
