@@ -2,7 +2,14 @@
 //!
 //! Knows nothing of sockets and of faults. Time is handed in.
 
+mod change;
+mod guest;
+
+use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
+
+pub use change::{Change, Event, EventKind, Refused};
+pub use guest::{Guest, Job, VcpuInfo};
 
 /// What the host is like; the same plan makes the same host.
 #[derive(Debug, Clone, PartialEq)]
@@ -91,4 +98,94 @@ pub struct BlockInfo {
     pub allocation: u64,
     pub capacity: u64,
     pub physical: u64,
+}
+
+/// All guests, running or not.
+#[derive(Debug)]
+pub struct Host {
+    plan: Plan,
+    /// In the order in which they came; a number is never used twice.
+    guests: BTreeMap<u32, Guest>,
+    by_uuid: HashMap<[u8; 16], u32>,
+    by_name: HashMap<String, u32>,
+    by_run: BTreeMap<i32, u32>,
+    next: u32,
+    next_run: i32,
+}
+
+impl Host {
+    /// The host of a plan: the same guests each time.
+    #[must_use]
+    pub fn new(plan: Plan) -> Self {
+        let mut host = Self {
+            guests: BTreeMap::new(),
+            by_uuid: HashMap::new(),
+            by_name: HashMap::new(),
+            by_run: BTreeMap::new(),
+            next: 0,
+            next_run: 1,
+            plan,
+        };
+        for number in 0..host.plan.domains {
+            let mut guest = Guest::planned(&host.plan, number);
+            if guest.is_running() {
+                guest.set_run(host.next_run);
+                host.next_run += 1;
+            }
+            host.add(guest);
+        }
+        host
+    }
+
+    /// What it was made from.
+    #[must_use]
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// How many guests there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.guests.len()
+    }
+
+    /// Are there none?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.guests.is_empty()
+    }
+
+    /// All guests, those that came first first.
+    pub fn guests(&self) -> impl Iterator<Item = &Guest> {
+        self.guests.values()
+    }
+
+    /// The guest of a UUID.
+    #[must_use]
+    pub fn get(&self, uuid: &[u8; 16]) -> Option<&Guest> {
+        self.guests.get(self.by_uuid.get(uuid)?)
+    }
+
+    /// The guest of a name.
+    #[must_use]
+    pub fn by_name(&self, name: &str) -> Option<&Guest> {
+        self.guests.get(self.by_name.get(name)?)
+    }
+
+    /// The guest that a run's number belongs to.
+    #[must_use]
+    pub fn by_run(&self, id: i32) -> Option<&Guest> {
+        self.guests.get(self.by_run.get(&id)?)
+    }
+
+    fn add(&mut self, guest: Guest) {
+        let number = self.next;
+        self.next += 1;
+        self.by_uuid.insert(*guest.uuid(), number);
+        self.by_name.insert(guest.name().to_owned(), number);
+        if guest.is_running() {
+            self.by_run.insert(guest.id(), number);
+        }
+        self.guests.insert(number, guest);
+    }
 }
