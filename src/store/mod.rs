@@ -22,7 +22,7 @@ pub use block_info::{BlockInfoAnswer, DiskSizes};
 pub use heartbeats::{Part, STILL_AFTER};
 pub use metrics::SelfMetrics;
 pub use scrapes::ScraperId;
-pub use snapshot::{Domain, Link, Snapshot, StaleAfter};
+pub use snapshot::{Domain, LaneShards, Link, Shards, Snapshot, StaleAfter};
 pub use state::Changes;
 pub use store::Store;
 pub use window::{Sampled, Window, Windows};

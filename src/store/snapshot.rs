@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use imbl::Vector;
+
 use super::window::{Sampled, Window, Windows};
 use crate::model::{
     Block, BlockInfo, DomainDescription, DomainHealth, DomainId, Group, HostVersions, RunId, Stamp, StateSample,
@@ -119,15 +121,41 @@ impl StaleAfter {
 /// The domains' places in a snapshot, shared by all snapshots until a domain comes, goes or is renamed.
 #[derive(Debug, Default)]
 pub(super) struct Order {
-    pub(super) ids: Vec<DomainId>,
     places: HashMap<DomainId, usize>,
 }
 
 impl Order {
-    pub(super) fn new(ids: Vec<DomainId>) -> Self {
-        let places = ids.iter().enumerate().map(|(place, id)| (*id, place)).collect();
-        Self { ids, places }
+    pub(super) fn new(ids: impl Iterator<Item = DomainId>) -> Self {
+        Self { places: ids.enumerate().map(|(place, id)| (id, place)).collect() }
     }
+
+    pub(super) fn place(&self, id: DomainId) -> Option<usize> {
+        self.places.get(&id).copied()
+    }
+}
+
+/// How the bulk calls of one lane are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LaneShards {
+    /// Calls of the newest turn.
+    pub calls: usize,
+    /// Domains in the largest of them; `None` if it asked for all.
+    pub domains: Option<usize>,
+    /// What the largest reply is expected to take in libvirt's message, in bytes; `None` before anything was learnt.
+    pub bytes: Option<u64>,
+    /// What a reply may take at most, in bytes.
+    pub limit_bytes: u64,
+    /// How often a call was refused and its domains asked again in smaller calls, since the start.
+    pub halved: u64,
+}
+
+/// How bulk calls are cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shards {
+    /// Groups that enter no monitor.
+    pub free: LaneShards,
+    /// Groups that do.
+    pub monitor: LaneShards,
 }
 
 /// Everything that was known at one moment. It never changes.
@@ -145,12 +173,14 @@ pub struct Snapshot {
     pub problem: Option<Arc<str>>,
     /// What could be set better, in words.
     pub hint: Option<Arc<str>>,
+    /// How bulk calls are cut.
+    pub shards: Shards,
     /// Why this is not yet a complete picture; `None` once every running domain was asked for every group.
     pub incomplete: Option<Arc<str>>,
     /// When a group is stale.
     pub stale_after: StaleAfter,
     /// Every domain, by name.
-    pub domains: Vec<Arc<Domain>>,
+    pub domains: Vector<Arc<Domain>>,
     pub(super) order: Arc<Order>,
 }
 
@@ -158,15 +188,15 @@ impl Snapshot {
     /// The domain with that UUID, else with that name.
     #[must_use]
     pub fn find(&self, uuid_or_name: &str) -> Option<&Arc<Domain>> {
-        let by_id = DomainId::parse(uuid_or_name).and_then(|id| self.order.places.get(&id));
-        let place = by_id.copied().or_else(|| self.domains.binary_search_by(|d| (*d.name).cmp(uuid_or_name)).ok());
+        let by_id = DomainId::parse(uuid_or_name).and_then(|id| self.order.place(id));
+        let place = by_id.or_else(|| self.domains.binary_search_by(|d| (*d.name).cmp(uuid_or_name)).ok());
         place.and_then(|place| self.domains.get(place))
     }
 
     /// The domain with that id.
     #[must_use]
     pub fn get(&self, id: DomainId) -> Option<&Arc<Domain>> {
-        self.order.places.get(&id).and_then(|place| self.domains.get(*place))
+        self.domains.get(self.order.place(id)?)
     }
 
     /// The figures of a window, if they are fresh enough to be exported as current.

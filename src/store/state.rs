@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
+use imbl::Vector;
 
 use super::block_info::BlockInfoAnswer;
 use super::known::Known;
-use super::snapshot::{Link, Order, Snapshot, StaleAfter};
+use super::snapshot::{Domain, Link, Order, Shards, Snapshot, StaleAfter};
 use super::window::{NotTaken, Sampled};
 use crate::model::{DomainHealth, DomainId, DomainRecord, Group, GroupSet, ListedDomain, RunId, Stamp};
 
@@ -31,12 +32,17 @@ pub(super) struct State {
     pub(super) domains: HashMap<DomainId, Known>,
     pub(super) gone: HashMap<DomainId, Instant>,
     pub(super) order: Option<Arc<Order>>,
+    /// The domains of the newest snapshot, in that order. Snapshots share all of it but what changed between them.
+    pub(super) shown: Vector<Arc<Domain>>,
+    /// Whose domain may differ from what is shown.
+    pub(super) touched: Vec<DomainId>,
     pub(super) link: Link,
     pub(super) stale_after: StaleAfter,
     /// When the newest list was asked for.
     pub(super) listed: Option<Stamp>,
     pub(super) bulk_problem: Option<Arc<str>>,
     pub(super) hint: Option<Arc<str>>,
+    pub(super) shards: Shards,
     pub(super) answered: GroupSet,
     pub(super) sampled: Option<Stamp>,
     pub(super) sequence: u64,
@@ -45,15 +51,7 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn build(&mut self) -> Snapshot {
-        let order = match &self.order {
-            Some(order) => Arc::clone(order),
-            None => {
-                let mut ids: Vec<DomainId> = self.domains.keys().copied().collect();
-                let name = |id: &DomainId| self.domains.get(id).map(|known| Arc::clone(&known.domain.name));
-                ids.sort_by_cached_key(|id| (name(id), *id));
-                Arc::clone(self.order.insert(Arc::new(Order::new(ids))))
-            }
-        };
+        let order = self.show();
         self.sequence += 1;
         Snapshot {
             sequence: self.sequence,
@@ -62,11 +60,37 @@ impl State {
             link: self.link.clone(),
             problem: self.problem().cloned(),
             hint: self.hint.clone(),
+            shards: self.shards,
             incomplete: self.incomplete(),
             stale_after: self.stale_after,
-            domains: order.ids.iter().filter_map(|id| Some(Arc::clone(&self.domains.get(id)?.domain))).collect(),
+            domains: self.shown.clone(),
             order,
         }
+    }
+
+    /// Brings `shown` up to date. An answer is about a few of many domains, and so costs no more than those.
+    fn show(&mut self) -> Arc<Order> {
+        let touched = std::mem::take(&mut self.touched);
+        if let Some(order) = &self.order {
+            for id in touched {
+                if let (Some(known), Some(place)) = (self.domains.get(&id), order.place(id)) {
+                    self.shown.set(place, Arc::clone(&known.domain));
+                }
+            }
+            return Arc::clone(order);
+        }
+        let mut domains: Vec<&Arc<Domain>> = self.domains.values().map(|known| &known.domain).collect();
+        domains.sort_unstable_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+        let order = Arc::new(Order::new(domains.iter().map(|domain| domain.id)));
+        self.shown = domains.into_iter().map(Arc::clone).collect();
+        Arc::clone(self.order.insert(order))
+    }
+
+    /// The domain, to be changed; what it is changed to will be shown.
+    pub(super) fn touch(&mut self, id: DomainId) -> Option<&mut Known> {
+        let known = self.domains.get_mut(&id)?;
+        self.touched.push(id);
+        Some(known)
     }
 
     /// What is wrong at present: the connection, else the bulk calls.
@@ -99,6 +123,7 @@ impl State {
         changes: &mut Changes,
     ) -> NotTaken {
         let late = NotTaken { late: record.figures.count(), ..NotTaken::default() };
+        self.touched.push(record.id);
         let known = match self.domains.entry(record.id) {
             Entry::Occupied(entry) => {
                 let known = entry.into_mut();
@@ -139,7 +164,7 @@ impl State {
     /// Takes the sizes of a disk, and returns whether they came in time; `None` if they are about another run.
     pub(super) fn take_block_info(&mut self, now: Instant, answer: &BlockInfoAnswer) -> Option<bool> {
         let limit = self.stale_after.get(Group::BlockInfo)?;
-        let known = self.domains.get_mut(&answer.id)?;
+        let known = self.touch(answer.id)?;
         if answer.run.is_none() || known.domain.run != answer.run {
             return None;
         }
@@ -153,7 +178,7 @@ impl State {
 
     /// Notes how a domain answers, and returns whether that is news. Who is not running has nothing to answer with.
     pub(super) fn take_health(&mut self, id: DomainId, health: DomainHealth) -> bool {
-        let known = self.domains.get_mut(&id).filter(|known| known.domain.run.is_some());
+        let known = self.touch(id).filter(|known| known.domain.run.is_some());
         known.is_some_and(|known| {
             let news = known.domain.health != health;
             if news {
@@ -169,6 +194,7 @@ impl State {
         known.is_some_and(|known| {
             let another = known.is_another_process(start_ticks);
             if another {
+                self.touched.push(id);
                 known.begin_run(Some(run), now);
                 // So that the old start cannot come back as a third one.
                 known.is_another_process(start_ticks);
@@ -179,6 +205,7 @@ impl State {
 
     /// Takes one domain of the list.
     pub(super) fn list(&mut self, started: Stamp, now: Instant, listed: ListedDomain) {
+        self.touched.push(listed.id);
         let known = match self.domains.entry(listed.id) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
@@ -202,14 +229,13 @@ impl State {
                 self.order = None;
             }
         }
-        let domain = Arc::make_mut(&mut known.domain);
         if let Some(state) = listed.state {
-            domain.resting = Some(Sampled { started, figures: state });
+            Arc::make_mut(&mut known.domain).resting = Some(Sampled { started, figures: state });
         }
         if let Some(description) = listed.description {
             known.described = Some(listed.run);
-            if domain.description.as_ref() != Some(&description) {
-                domain.description = Some(description);
+            if known.domain.description.as_ref() != Some(&description) {
+                Arc::make_mut(&mut known.domain).description = Some(description);
             }
         }
     }
@@ -219,15 +245,16 @@ impl State {
         self.domains.iter().filter(move |(_, known)| known.seen < started.at).map(|(id, _)| *id)
     }
 
-    /// Those of them that run.
-    pub(super) fn running_before(&self, started: Stamp) -> impl Iterator<Item = DomainId> {
-        self.known_before(started).filter(|id| self.domains.get(id).is_some_and(|known| known.domain.run.is_some()))
+    /// Does this one run, with nothing newer known about its presence?
+    pub(super) fn ran_before(&self, id: DomainId, started: Stamp) -> bool {
+        self.domains.get(&id).is_some_and(|known| known.seen < started.at && known.domain.run.is_some())
     }
 
     /// Which groups are sampled from now on; samples of others would stay for ever.
     pub(super) fn configure(&mut self, stale_after: StaleAfter) {
         self.stale_after = stale_after;
-        for known in self.domains.values_mut() {
+        for (id, known) in &mut self.domains {
+            self.touched.push(*id);
             let domain = Arc::make_mut(&mut known.domain);
             for group in Group::ALL.into_iter().filter(|group| stale_after.get(*group).is_none()) {
                 domain.windows.clear(group);

@@ -8,9 +8,10 @@ use parking_lot::{Mutex, RwLock};
 
 use super::block_info::BlockInfoAnswer;
 use super::heartbeats::{Heartbeats, Part};
+use super::known::Known;
 use super::metrics::SelfMetrics;
 use super::scrapes::{ScraperId, Scrapes};
-use super::snapshot::{Link, Snapshot, StaleAfter};
+use super::snapshot::{Link, Shards, Snapshot, StaleAfter};
 use super::state::{Changes, State};
 use super::window::NotTaken;
 use crate::clock::Clock;
@@ -128,6 +129,11 @@ impl Store {
         news
     }
 
+    /// Says how the bulk calls of the present turns are cut. It is shown with the next answer.
+    pub fn set_shards(&self, shards: Shards) {
+        self.state.lock().shards = shards;
+    }
+
     /// Notes that a client asked for /metrics. Cheap; in a flood some are lost.
     pub fn note_scrape(&self, client: ScraperId, at: Instant) {
         self.scrapes.note(client, at);
@@ -154,12 +160,10 @@ impl Store {
             not_taken += state.take(started, now, run, record, &mut changes);
         }
         present.sort_unstable();
+        let is_absent = |id: &DomainId| present.binary_search(id).is_err() && state.ran_before(*id, started);
         let absent: Vec<DomainId> = match &request.scope {
-            Scope::All => state.running_before(started).filter(|id| present.binary_search(id).is_err()).collect(),
-            Scope::Only(ids) => state
-                .running_before(started)
-                .filter(|id| ids.contains(id) && present.binary_search(id).is_err())
-                .collect(),
+            Scope::All => state.domains.keys().copied().filter(is_absent).collect(),
+            Scope::Only(ids) => ids.iter().copied().filter(is_absent).collect(),
         };
         for id in absent {
             state.remove(id, started.at);
@@ -207,8 +211,10 @@ impl Store {
     /// Forgets the sizes of disks that a domain does not have any more; it has these.
     pub fn keep_block_info(&self, id: DomainId, targets: &[Box<str>]) {
         let mut state = self.state.lock();
-        let Some(known) = state.domains.get_mut(&id) else { return };
-        if known.domain.windows.block_info.has_others(targets) {
+        let has_others = |known: &Known| known.domain.windows.block_info.has_others(targets);
+        if state.domains.get(&id).is_some_and(has_others)
+            && let Some(known) = state.touch(id)
+        {
             Arc::make_mut(&mut known.domain).windows.block_info.keep_only(targets);
             self.publish(&mut state);
         }

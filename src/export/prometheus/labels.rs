@@ -66,7 +66,7 @@ impl LabelCache {
     }
 
     /// Forgets domains that are gone.
-    pub(super) fn keep_only(&mut self, domains: &[Arc<Domain>]) {
+    pub(super) fn keep_only(&mut self, domains: &imbl::Vector<Arc<Domain>>) {
         // Each of these has its labels here, so there are others only if there are more.
         if self.domains.len() > domains.len() {
             let known: HashSet<DomainId> = domains.iter().map(|domain| domain.id).collect();
