@@ -19,7 +19,7 @@ use virtstatd::model::{
     InventoryReply, Io, ListedDomain, NicDescription, OpenStack, RunId, Scope, Stamp, Standing, StateSample, Traffic,
     Vcpu, VcpuSample,
 };
-use virtstatd::store::{BlockInfoAnswer, StaleAfter, Store};
+use virtstatd::store::{BlockInfoAnswer, LaneShards, Shards, StaleAfter, Store};
 
 fn check(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
@@ -158,6 +158,11 @@ fn host() -> (Arc<ManualClock>, Store) {
         stale_after.set(group, Duration::from_millis(37_500));
     }
     stale_after.set_list(Duration::from_secs(150));
+    let all = LaneShards { calls: 1, domains: None, bytes: Some(2_000), limit_bytes: 1_048_576, halved: 0 };
+    store.set_shards(Shards {
+        free: all,
+        monitor: LaneShards { calls: 3, domains: Some(1), bytes: Some(7_000), halved: 2, ..all },
+    });
     store.configure(stale_after);
     let stamp = || Stamp { at: clock.now(), wall: clock.wall() };
     let odd = r#"odd "name" back\slash ü"#;

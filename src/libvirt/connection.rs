@@ -7,7 +7,7 @@ use virt::connect::Connect;
 use virt::error::Error;
 use virt::sys;
 
-use super::decode::Decoder;
+use super::decode::{Decoder, Value};
 use super::ffi::{self, Connection, Handle, Records};
 use super::xml;
 use crate::model::{
@@ -171,7 +171,10 @@ impl LibvirtSource {
         let mut reply = BulkReply::default();
         for record in records.iter() {
             let Some(id) = record.id() else { continue };
-            let figures = self.decoder.figures(record.params(), &mut reply.decode);
+            let mut size = RECORD_BYTES;
+            let params = record.params().inspect(|(name, value)| size += bytes_of(name, value));
+            let figures = self.decoder.figures(params, &mut reply.decode);
+            reply.sizes.push((id, u32::try_from(size).unwrap_or(u32::MAX)));
             reply.records.push(DomainRecord { id, name: record.name(), run: record.run(), figures });
         }
         reply
@@ -201,6 +204,8 @@ impl LibvirtSource {
             error.code().to_raw() == sys::VIR_ERR_SYSTEM_ERROR && error.domain().to_raw() == sys::VIR_FROM_RPC;
         if broken_socket || !self.connection.get().is_alive().unwrap_or(false) {
             SourceError::Disconnected { call, message }
+        } else if error.code().to_raw() == sys::VIR_ERR_RPC && is_about_size(&message) {
+            SourceError::TooLarge { call, message }
         } else {
             SourceError::Call { call, message }
         }
@@ -216,6 +221,25 @@ impl LibvirtSource {
             }
         }
     }
+}
+
+/// What libvirt says in its own words when a message would be larger than its protocol admits: libvirtd of a reply, and
+/// libvirt.so of a request or of a list with too many domains.
+fn is_about_size(message: &str) -> bool {
+    ["encode message payload", "too large", "too many", "Too many"].iter().any(|words| message.contains(words))
+}
+
+/// A record in libvirt's message: the domain's name, UUID and id, and the number of parameters.
+const RECORD_BYTES: usize = 64;
+
+/// About what a typed parameter takes in libvirt's message: name and text are padded to four bytes.
+fn bytes_of(name: &[u8], value: &Value<'_>) -> usize {
+    let padded = |length: usize| 4 + length.next_multiple_of(4);
+    let value = match value {
+        Value::Text(text) => padded(text.len()),
+        _ => 8,
+    };
+    padded(name.len()) + 4 + value
 }
 
 enum Undescribed {

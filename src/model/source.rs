@@ -40,6 +40,8 @@ pub struct DecodeCounts {
 pub struct BulkReply {
     /// One a domain.
     pub records: Vec<DomainRecord>,
+    /// About what each record took in libvirt's message, in bytes; empty where that is not known.
+    pub sizes: Vec<(DomainId, u32)>,
     /// What could not be decoded.
     pub decode: DecodeCounts,
 }
@@ -58,6 +60,14 @@ pub enum SourceError {
     /// The connection broke during a call; another must be opened.
     #[error("{call} lost its connection: {message}")]
     Disconnected {
+        /// libvirt's name of the call.
+        call: &'static str,
+        /// libvirt's words.
+        message: String,
+    },
+    /// The reply, or the request, would be larger than libvirt's protocol admits; the connection is good.
+    #[error("{call} failed for its size: {message}")]
+    TooLarge {
         /// libvirt's name of the call.
         call: &'static str,
         /// libvirt's words.

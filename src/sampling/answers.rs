@@ -1,10 +1,12 @@
 //! Taking the ends of calls: samples into the store, signs to the ward, places and workers back.
 
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::core::{Core, Open, SECOND_LOOK};
 use super::health::Sign;
-use super::lanes::{Ask, Lane};
+use super::lanes::{Ask, BulkLane, Lane};
 use super::storage::Change;
 use super::work::{Answer, Finished, Job};
 use crate::model::{BulkReply, BulkRequest, DomainId, Group, GroupSet, InventoryReply, Scope, SourceError, Stamp};
@@ -66,8 +68,10 @@ impl Core {
                     && let Some(ask) = &open.ask
                 {
                     let domains = self.size(ask);
-                    let lane = if open.lane == Lane::Free { &mut self.free } else { &mut self.monitor };
-                    lane.usual.learn(took, domains);
+                    self.bulk_lane(open.lane).usual.learn(took, domains);
+                }
+                if open.ask.is_some() {
+                    self.bulk_lane(open.lane).learn_sizes(&reply.sizes);
                 }
                 self.sampled(&open, started, reply, now);
             }
@@ -87,6 +91,10 @@ impl Core {
         if self.block_answers.len() >= BATCH {
             self.keep_block_answers();
         }
+    }
+
+    fn bulk_lane(&mut self, lane: Lane) -> &mut BulkLane {
+        if lane == Lane::Free { &mut self.free } else { &mut self.monitor }
     }
 
     /// A call has returned after all: whoever was left out of the present turn because it might hold that call is asked in it.
@@ -171,6 +179,9 @@ impl Core {
             tracing::debug!(%error, "not answered");
             return;
         }
+        if !error.is_disconnect() && self.halved(open, error, now) {
+            return;
+        }
         let text = error.to_string();
         if self.bulk_complaint.is_news(&text, now.at) {
             tracing::warn!(%error, "no bulk stats");
@@ -181,11 +192,40 @@ impl Core {
         }
         if error.is_disconnect() {
             if open.ask.is_some() {
-                let lane = if open.lane == Lane::Free { &mut self.free } else { &mut self.monitor };
-                self.link.bulk_lost |= lane.lost();
+                self.link.bulk_lost |= self.bulk_lane(open.lane).lost();
             }
             self.inventory.request([]);
         }
+    }
+
+    /// A bulk call was refused, and the connection is good: what it did not bring is asked for in halves, so that one domain
+    /// that makes every call fail costs no other its sample. Returns whether there is no more to say of it.
+    fn halved(&mut self, open: &Open, error: &SourceError, now: Stamp) -> bool {
+        let Some(ask) = open.ask.as_ref().filter(|_| !open.probation) else { return false };
+        if open.overdue {
+            // What it did not bring has been asked for already.
+            return true;
+        }
+        let snapshot = self.store.snapshot();
+        let ids: Vec<DomainId> = match &ask.scope {
+            Scope::All => snapshot.domains.iter().filter(|it| it.run.is_some()).map(|domain| domain.id).collect(),
+            Scope::Only(ids) => ids.clone(),
+        };
+        let for_size = matches!(error, SourceError::TooLarge { .. });
+        if self.bulk_lane(open.lane).refused(ask, &ids, for_size) {
+            self.show_shards();
+            tracing::debug!(%error, domains = ids.len(), lane = open.lane.label(), "refused; asked again in halves");
+            return true;
+        }
+        // Of a call for all that cannot be halved there is nobody who could be named.
+        let (Scope::Only(_), [only]) = (&ask.scope, &ids[..]) else { return false };
+        let only = *only;
+        self.skip(open.lane, "refused", 1);
+        let domain = snapshot.get(only).map(|domain| Arc::clone(&domain.name)).unwrap_or_default();
+        if self.refused_complaint.is_news(&format!("{only} {error}"), now.at) {
+            tracing::warn!(%domain, uuid = %only, %error, "no stats of one domain");
+        }
+        true
     }
 
     fn listed(&mut self, started: Stamp, reply: InventoryReply) {
@@ -211,6 +251,7 @@ impl Core {
             (self.link.up, self.link.was_up, self.link.since) = (true, true, Some(now.at));
             // Some may hang already; asking all of them would only find out by getting stuck.
             (self.link.admitting, self.control_wanted) = (true, true);
+            (self.link.admitted, self.link.known_stuck) = (HashSet::new(), self.budget.stuck());
             self.free.restart(now.at);
             self.monitor.restart(now.at);
             self.block.restart(now.at);

@@ -21,7 +21,7 @@ use super::ward::Ward;
 use super::work::{CallId, Job};
 use crate::config::Sampling;
 use crate::model::{DomainEvent, DomainId, Group, GroupSet, Peer, Processes, SourceFactory, Stamp, Standing};
-use crate::store::{BlockInfoAnswer, Domain, Part, Snapshot, Store};
+use crate::store::{BlockInfoAnswer, Domain, Part, Shards, Snapshot, Store};
 
 /// A domain that started while we looked on is a newcomer for this long: libvirt may still hold its lock, and a call that
 /// waits for that says nothing of its health.
@@ -88,6 +88,10 @@ pub(super) struct LinkState {
     pub(super) bulk_lost: bool,
     /// Is the look at every domain's monitor, with which we begin, still to be made?
     pub(super) admitting: bool,
+    /// Who has been looked at already.
+    pub(super) admitted: HashSet<DomainId>,
+    /// Calls that were known to be stuck when that look began, and whose domains have not been met in it.
+    pub(super) known_stuck: usize,
 }
 
 /// The engine.
@@ -134,6 +138,7 @@ pub(super) struct Core {
     pub(super) bulk_complaint: Complaint,
     pub(super) inventory_complaint: Complaint,
     pub(super) place_complaint: Complaint,
+    pub(super) refused_complaint: Complaint,
 }
 
 impl Core {
@@ -191,6 +196,7 @@ impl Core {
             bulk_complaint: Complaint::default(),
             inventory_complaint: Complaint::default(),
             place_complaint: Complaint::default(),
+            refused_complaint: Complaint::default(),
         }
     }
 
@@ -305,6 +311,12 @@ impl Core {
             self.skip(Lane::BlockInfo, "unresponsive", others.len());
             self.no_place(Lane::BlockInfo, free.len(), now.at);
         }
+        self.show_shards();
+    }
+
+    /// Says how bulk calls are cut.
+    pub(super) fn show_shards(&self) {
+        self.store.set_shards(Shards { free: self.free.shards(), monitor: self.monitor.shards() });
     }
 
     /// Forgets what is no more.
@@ -313,6 +325,8 @@ impl Core {
             snapshot.domains.iter().filter(|domain| domain.run.is_some()).map(|domain| domain.id).collect();
         self.ward.keep_only(&running);
         self.processes.keep_only(&|id| running.contains(&id));
+        self.free.keep_only(&running);
+        self.monitor.keep_only(&running);
         self.disks.refresh(snapshot);
         self.storage.keep_only(&self.disks.mounts());
     }

@@ -16,6 +16,8 @@ use crate::store::Snapshot;
 
 /// A connection may take this long to open, or nearly half the shortest period.
 const OPENING: Duration = Duration::from_secs(5);
+/// So many domains are looked at by one call when libvirt came up: on a host with very many, nobody waits for all of them.
+const ADMITTED_AT_ONCE: usize = 500;
 /// A monitor that has been occupied for less than this is busy with a command of somebody's.
 const OCCUPIED: Duration = Duration::from_millis(300);
 
@@ -248,7 +250,8 @@ impl Core {
     pub(super) fn wanted_controls(&self, now: Instant) -> Vec<DomainId> {
         let snapshot = self.store.snapshot();
         if self.link.admitting {
-            return snapshot.domains.iter().filter(|it| it.run.is_some()).map(|domain| domain.id).collect();
+            let running = snapshot.domains.iter().filter(|it| it.run.is_some()).map(|domain| domain.id);
+            return running.filter(|id| !self.link.admitted.contains(id)).take(ADMITTED_AT_ONCE).collect();
         }
         let unjudged = self.calls.iter().filter(|(call, open)| self.is_unjudged(**call, open));
         let mut ids: HashSet<DomainId> = unjudged.flat_map(|(_, open)| self.suspects(&snapshot, open, now)).collect();
@@ -266,15 +269,17 @@ impl Core {
         let occupied = |control: &Control| {
             matches!(control.state, ControlState::Occupied | ControlState::Error) && control.since >= OCCUPIED
         };
-        if std::mem::take(&mut self.link.admitting) {
-            // Calls that are known to be stuck hang on some of them.
-            let mut known = self.budget.stuck();
+        if self.link.admitting {
+            self.link.admitted.extend(asked);
+            // Perhaps there are more; the next look finds none left.
+            self.control_wanted = true;
             for (id, control) in controls.iter().filter(|(_, control)| occupied(control)) {
                 tracing::debug!(uuid = %id, ?control, "occupied at the start");
                 self.sign(*id, Sign::Occupied, now);
                 // Most likely a call of ours from before, which libvirtd is still at.
-                if known > 0 {
-                    known -= 1;
+                // Calls that are known to be stuck hang on some of them.
+                if self.link.known_stuck > 0 {
+                    self.link.known_stuck -= 1;
                 } else if let Some(place) = self.budget.take(Kind::Orphaned, Class::Healthy) {
                     place.orphan(vec![*id], self.link.peer);
                 }

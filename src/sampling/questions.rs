@@ -65,8 +65,13 @@ impl Core {
         if !self.control_wanted || waits || !self.pools.free.has_room() {
             return;
         }
-        let ids = self.wanted_controls(now.at);
-        let ids = self.not_ended(ids);
+        let wanted = self.wanted_controls(now.at);
+        let ids = self.not_ended(wanted.clone());
+        if ids.is_empty() && self.link.admitting && !wanted.is_empty() {
+            // All of these have ended; others are still to be looked at.
+            self.link.admitted.extend(wanted);
+            return self.look_soon(now.at);
+        }
         if ids.is_empty() {
             // Nobody is left who could be asked.
             self.bury_orphans(|_| false);

@@ -70,7 +70,7 @@ impl SelfMetrics {
             lane_skipped: counters(
                 &registry,
                 "lane_skipped_total",
-                "Turns of a lane (free and monitor: of a stats group) that were skipped, by reason: disconnected, no_place (enough calls are open at libvirtd), unresponsive (a domain that is left alone).",
+                "Turns of a lane (free and monitor: of a stats group) that were skipped, by reason: disconnected, no_place (enough calls are open at libvirtd), refused (libvirt fails a call about this one domain), unresponsive (a domain that is left alone).",
                 &["lane", "reason"],
             ),
             calls_open: gauges(
@@ -161,7 +161,7 @@ impl SelfMetrics {
                 self.lane_runs.with_label_values(&[lane, result]);
             }
             self.lane_duration.with_label_values(&[lane]);
-            for reason in ["disconnected", "no_place", "unresponsive"] {
+            for reason in ["disconnected", "no_place", "refused", "unresponsive"] {
                 self.lane_skipped.with_label_values(&[lane, reason]);
             }
         }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{age, rfc3339, round};
 use crate::model::{DomainHealth, Group, HostVersions, Standing};
-use crate::store::Snapshot;
+use crate::store::{LaneShards, Snapshot};
 
 /// Names listed at most: who has more of them looks at the list of domains.
 const NAMES: usize = 100;
@@ -36,6 +36,41 @@ pub struct Status<'a> {
     unresponsive: Vec<&'a str>,
     quarantined: Vec<&'a str>,
     groups: Vec<GroupStatus>,
+    shards: ShardsStatus,
+}
+
+/// How bulk calls are cut.
+#[derive(Debug, Serialize)]
+struct ShardsStatus {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    free: Option<LaneShardsStatus>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    monitor: Option<LaneShardsStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct LaneShardsStatus {
+    /// Of the newest turn.
+    calls: usize,
+    /// In the largest of them; absent where one call is about all domains.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domains_per_call: Option<usize>,
+    /// What the largest reply is expected to take.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reply_bytes: Option<u64>,
+    reply_bytes_limit: u64,
+    /// Calls that were refused and asked again in halves.
+    halved: u64,
+}
+
+impl LaneShardsStatus {
+    /// `None` before the lane's first turn.
+    fn of(shards: LaneShards) -> Option<Self> {
+        let LaneShards { calls, domains, bytes, limit_bytes, halved } = shards;
+        let status =
+            Self { calls, domains_per_call: domains, reply_bytes: bytes, reply_bytes_limit: limit_bytes, halved };
+        (calls > 0).then_some(status)
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -106,5 +141,9 @@ pub fn status(snapshot: &Snapshot, now: Instant) -> Status<'_> {
         unresponsive: unresponsive().take(NAMES).collect(),
         quarantined: quarantined().take(NAMES).collect(),
         groups: Group::ALL.into_iter().filter_map(group).collect(),
+        shards: ShardsStatus {
+            free: LaneShardsStatus::of(snapshot.shards.free),
+            monitor: LaneShardsStatus::of(snapshot.shards.monitor),
+        },
     }
 }

@@ -1,23 +1,26 @@
 //! Bulk stats: groups with their own periods; those due together share calls.
 //!
-//! Two lanes are of this kind. The free one asks for all domains in one call. The monitor's asks in shards, always by name.
-//! Either asks again, in smaller calls, for what a call that overran did not bring.
+//! Two lanes are of this kind. The free one asks for all domains in one call, unless they are too many for that. The monitor's
+//! asks in shards, always by name. Either asks again, in smaller calls, for what a call that overran, or was refused, did not
+//! bring.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use super::{Ask, cut};
+use super::Ask;
+use super::shards::{Shards, largest};
 use crate::model::{DomainId, Group, GroupSet, Scope};
 use crate::sampling::deadline::Usual;
 use crate::sampling::schedule::Schedule;
+use crate::store::LaneShards;
 
-/// Domains of one call at most: few enough that the others of a call that hangs are soon asked again, and enough that the
-/// call itself costs nothing beside what it asks.
-const SHARD: usize = 25;
 /// How many domains share a call after one with more overran, and after that one overran too.
 const SMALLER: [usize; 2] = [5, 1];
 /// Calls of a turn by name at most, where there are more domains than that.
 const MOST_CALLS: usize = 200;
+/// Calls of a turn at most that repeat refused ones in halves. One domain that makes each call fail costs some twenty to be
+/// found; where everything is refused, asking on finds nothing.
+const MOST_HALVINGS: usize = 200;
 /// After a call for all domains overran, or a domain was seen to end, so many turns ask by name and in smaller calls, so that
 /// a domain that is being started or destroyed holds up few of the others.
 const CAREFUL_TURNS: u32 = 5;
@@ -25,7 +28,7 @@ const CAREFUL_TURNS: u32 = 5;
 /// How a turn asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::sampling) enum Plan {
-    /// All domains in one call.
+    /// All domains in one call, if one reply can hold them.
     Whole,
     /// By name, in at least so many calls.
     Shards(usize),
@@ -39,6 +42,9 @@ pub(in crate::sampling) struct BulkLane {
     careful: u32,
     queue: VecDeque<Ask>,
     failed_before: bool,
+    shards: Shards,
+    halvings: usize,
+    shown: LaneShards,
     pub(in crate::sampling) usual: Usual,
 }
 
@@ -56,6 +62,9 @@ impl BulkLane {
             careful: 0,
             queue: VecDeque::new(),
             failed_before: false,
+            shards: Shards::default(),
+            halvings: 0,
+            shown: LaneShards::default(),
             usual: Usual::default(),
         }
     }
@@ -82,24 +91,70 @@ impl BulkLane {
         }
         let mut residents = residents.to_vec();
         residents.sort_by_key(|id| !left.contains(id));
+        self.halvings = 0;
         let fewest = match self.plan {
-            Plan::Whole if self.careful == 0 => {
+            Plan::Whole if self.careful == 0 && self.shards.fit_one(&residents) => {
                 self.queue.push_back(Ask { groups, scope: Scope::All, depth: 0 });
+                self.note_shards(&residents);
                 return skipped;
             }
+            Plan::Whole if self.careful == 0 => Some(1),
             Plan::Whole => None,
             Plan::Shards(fewest) => Some(fewest),
         };
+        let usual = largest(self.usual.each());
         let most =
-            if self.careful == 0 { SHARD } else { residents.len().div_ceil(MOST_CALLS).clamp(SMALLER[0], SHARD) };
+            if self.careful == 0 { usual } else { residents.len().div_ceil(MOST_CALLS).clamp(SMALLER[0], usual) };
         self.careful = self.careful.saturating_sub(1);
         match fewest {
-            Some(fewest) => self.queue.extend(cut(&residents, groups, (fewest, most), 0)),
-            None => self.queue.extend(one_by_one(&residents, groups)),
+            Some(fewest) => self.queue.extend(self.shards.cut(&residents, groups, (fewest, most), 0)),
+            None => self.queue.extend(self.one_by_one(&residents, groups)),
         }
-        self.queue.extend(cut(newcomers, groups, (1, SMALLER[0]), 1));
-        self.queue.retain(|ask| !ask.ids().is_empty());
+        let newcomers = self.shards.cut(newcomers, groups, (1, SMALLER[0]), 1);
+        self.queue.extend(newcomers);
+        self.note_shards(&residents);
         skipped
+    }
+
+    /// Notes how the turn that begins is cut.
+    fn note_shards(&mut self, residents: &[DomainId]) {
+        let all = self.queue.iter().any(|ask| ask.scope == Scope::All);
+        let largest = self.queue.iter().map(|ask| ask.ids().len()).max().unwrap_or(0);
+        let bytes = self.queue.iter().map(|ask| self.shards.size_of(ask.ids())).max().unwrap_or(0);
+        self.shown = LaneShards {
+            calls: self.queue.len(),
+            domains: (!all).then_some(largest),
+            bytes: self.shards.knows(residents).then(|| if all { self.shards.size_of(residents) } else { bytes }),
+            limit_bytes: self.shards.limit(),
+            halved: self.shards.halved(),
+        };
+    }
+
+    /// How the newest turn was cut.
+    pub(in crate::sampling) fn shards(&self) -> LaneShards {
+        LaneShards { limit_bytes: self.shards.limit(), halved: self.shards.halved(), ..self.shown }
+    }
+
+    /// A reply came, with these sizes.
+    pub(in crate::sampling) fn learn_sizes(&mut self, sizes: &[(DomainId, u32)]) {
+        self.shards.learn(sizes);
+    }
+
+    /// Forgets domains that do not run any more.
+    pub(in crate::sampling) fn keep_only(&mut self, running: &HashSet<DomainId>) {
+        self.shards.keep_only(|id| running.contains(&id));
+    }
+
+    /// libvirt refused a call about these: it is halved, and the halves come next. Returns whether that will be of use: not
+    /// for one domain alone, and not without end.
+    pub(in crate::sampling) fn refused(&mut self, ask: &Ask, ids: &[DomainId], for_size: bool) -> bool {
+        let halves = self.shards.halve(ids, ask.groups, ask.depth, for_size);
+        if halves.is_empty() || self.halvings >= MOST_HALVINGS {
+            return false;
+        }
+        self.halvings += halves.len();
+        halves.into_iter().rev().for_each(|half| self.queue.push_front(half));
+        true
     }
 
     /// The next turn asks by name, whatever the plan.
@@ -117,21 +172,20 @@ impl BulkLane {
     pub(in crate::sampling) fn overran(&mut self, ask: &Ask, lacking: &[DomainId]) {
         if ask.scope == Scope::All {
             self.with_care();
-            one_by_one(lacking, ask.groups).into_iter().rev().for_each(|ask| self.queue.push_front(ask));
+            let asks = self.one_by_one(lacking, ask.groups);
+            asks.into_iter().rev().for_each(|ask| self.queue.push_front(ask));
             return;
         }
         if let Some(size) = SMALLER.get(ask.depth) {
-            for smaller in cut(lacking, ask.groups, (1, *size), ask.depth + 1).into_iter().rev() {
-                if !smaller.ids().is_empty() {
-                    self.queue.push_front(smaller);
-                }
-            }
+            let smaller = self.shards.cut(lacking, ask.groups, (1, *size), ask.depth + 1);
+            smaller.into_iter().rev().for_each(|ask| self.queue.push_front(ask));
         }
     }
 
     /// Asks for these in the present turn after all, or at once.
     pub(in crate::sampling) fn also(&mut self, groups: GroupSet, ids: &[DomainId]) {
-        self.queue.extend(cut(ids, groups, (1, SMALLER[0]), 1).into_iter().filter(|ask| !ask.ids().is_empty()));
+        let asks = self.shards.cut(ids, groups, (1, SMALLER[0]), 1);
+        self.queue.extend(asks);
     }
 
     /// The next call to make.
@@ -180,7 +234,9 @@ impl BulkLane {
         !std::mem::replace(&mut self.failed_before, true)
     }
 
+    /// libvirt is there again, and may be another one.
     pub(in crate::sampling) fn restart(&mut self, now: Instant) {
+        self.shards.forget_limit();
         self.schedule.restart(now);
     }
 
@@ -191,129 +247,15 @@ impl BulkLane {
     pub(in crate::sampling) fn next(&self) -> Option<Instant> {
         self.schedule.next()
     }
-}
 
-/// Since a lock is held: each that shares a call with its domain would wait, and each such call keeps a place. Only of very
-/// many domains a few share one.
-fn one_by_one(ids: &[DomainId], groups: GroupSet) -> Vec<Ask> {
-    let size = ids.len().div_ceil(MOST_CALLS).max(1);
-    let depth = if size == 1 { SMALLER.len() } else { SMALLER.len() - 1 };
-    cut(ids, groups, (1, size), depth).into_iter().filter(|ask| !ask.ids().is_empty()).collect()
+    /// Since a lock is held: each that shares a call with its domain would wait, and each such call keeps a place. Only of
+    /// very many domains a few share one.
+    fn one_by_one(&self, ids: &[DomainId], groups: GroupSet) -> Vec<Ask> {
+        let size = ids.len().div_ceil(MOST_CALLS).max(1);
+        let depth = if size == 1 { SMALLER.len() } else { SMALLER.len() - 1 };
+        self.shards.cut(ids, groups, (1, size), depth)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SECOND: Duration = Duration::from_secs(1);
-
-    fn ids(numbers: std::ops::Range<u8>) -> Vec<DomainId> {
-        numbers.map(|number| DomainId::from_bytes([number; 16])).collect()
-    }
-
-    fn groups() -> GroupSet {
-        [Group::Cpu, Group::Block].into_iter().collect()
-    }
-
-    fn lane(plan: Plan) -> BulkLane {
-        BulkLane::new([(Group::Cpu, 2 * SECOND), (Group::Block, 10 * SECOND)], plan, Instant::now())
-    }
-
-    fn sizes(lane: &mut BulkLane) -> Vec<usize> {
-        std::iter::from_fn(|| lane.take()).map(|ask| ask.ids().len()).collect()
-    }
-
-    #[test]
-    fn shards_are_equal_and_small_and_newcomers_are_apart() {
-        let mut lane = lane(Plan::Shards(2));
-        lane.begin(groups(), &ids(0..40), &[]);
-        assert_eq!(sizes(&mut lane), [20, 20]);
-        lane.begin(groups(), &ids(0..100), &ids(100..106));
-        assert_eq!(sizes(&mut lane), [25, 25, 25, 25, 3, 3]);
-        lane.begin(groups(), &ids(0..1), &[]);
-        assert_eq!(sizes(&mut lane), [1]);
-        lane.begin(groups(), &[], &[]);
-        assert!(sizes(&mut lane).is_empty());
-    }
-
-    #[test]
-    fn shards_are_smaller_for_some_turns_after_a_domain_ended() {
-        let mut lane = lane(Plan::Shards(2));
-        lane.with_care();
-        for _ in 0..CAREFUL_TURNS {
-            lane.begin(groups(), &ids(0..40), &[]);
-            assert_eq!(sizes(&mut lane), [5; 8]);
-        }
-        lane.begin(groups(), &ids(0..40), &[]);
-        assert_eq!(sizes(&mut lane), [20, 20]);
-        // Many domains have no more calls than that.
-        let many: Vec<DomainId> = (0..4000_u16)
-            .map(|number| {
-                let mut bytes = [0; 16];
-                bytes[..2].copy_from_slice(&number.to_be_bytes());
-                DomainId::from_bytes(bytes)
-            })
-            .collect();
-        lane.with_care();
-        lane.begin(groups(), &many, &[]);
-        assert_eq!(sizes(&mut lane), [20; MOST_CALLS]);
-    }
-
-    #[test]
-    fn what_overran_is_asked_for_again_first_and_in_smaller_calls() {
-        let mut lane = lane(Plan::Shards(2));
-        lane.begin(groups(), &ids(0..40), &[]);
-        let first = lane.take().expect("a shard");
-        lane.overran(&first, &ids(0..19));
-        let again = lane.take().expect("again");
-        assert_eq!((again.ids(), again.depth), (&ids(0..5)[..], 1));
-        lane.overran(&again, &ids(0..4));
-        let alone = lane.take().expect("again");
-        assert_eq!((alone.ids(), alone.depth), (&ids(0..1)[..], 2));
-        lane.overran(&alone, &ids(0..1));
-        assert_eq!(sizes(&mut lane), [1, 1, 1, 5, 5, 4, 20], "whoever overran alone waits for its next turn");
-    }
-
-    #[test]
-    fn after_a_call_for_all_overran_some_turns_ask_by_name() {
-        let mut lane = lane(Plan::Whole);
-        let residents = ids(0..3);
-        lane.begin(groups(), &residents, &[]);
-        let all = lane.take().expect("one call");
-        assert_eq!(all.scope, Scope::All);
-        lane.overran(&all, &residents);
-        assert_eq!(sizes(&mut lane), [1, 1, 1]);
-        for _ in 0..CAREFUL_TURNS {
-            lane.begin(groups(), &residents, &[]);
-            assert_eq!(sizes(&mut lane), [1, 1, 1]);
-        }
-        lane.begin(groups(), &residents, &[]);
-        assert_eq!(lane.take().map(|ask| ask.scope), Some(Scope::All));
-    }
-
-    #[test]
-    fn what_was_not_asked_by_the_next_turn_has_lost_its_own() {
-        let mut lane = lane(Plan::Shards(2));
-        assert_eq!(lane.begin(groups(), &ids(0..40), &[]), 0);
-        lane.take();
-        assert_eq!(lane.begin(groups(), &ids(0..40), &[]), 20);
-        let first = lane.take().expect("a shard");
-        assert_eq!(first.ids(), ids(20..40), "first of all, and not last again");
-    }
-
-    #[test]
-    fn a_call_has_the_shortest_period_of_its_groups() {
-        let lane = lane(Plan::Whole);
-        assert_eq!(lane.period(groups()), 2 * SECOND);
-        assert_eq!(lane.period([Group::Block].into_iter().collect()), 10 * SECOND);
-    }
-
-    #[test]
-    fn a_lost_call_is_repeated_once() {
-        let mut lane = lane(Plan::Whole);
-        assert!(lane.lost());
-        assert!(!lane.lost());
-        lane.succeeded();
-        assert!(lane.lost());
-    }
-}
+mod tests;

@@ -3,6 +3,7 @@
 mod block_info;
 mod bulk;
 mod inventory;
+mod shards;
 
 use crate::model::{DomainId, GroupSet, Scope};
 
@@ -48,11 +49,4 @@ impl Ask {
             Scope::Only(ids) => ids,
         }
     }
-}
-
-/// Cuts into calls of nearly equal size: as few as possible, but at least `fewest`, of at most `largest` domains each.
-fn cut(ids: &[DomainId], groups: GroupSet, (fewest, largest): (usize, usize), depth: usize) -> Vec<Ask> {
-    let calls = ids.len().div_ceil(largest.max(1)).max(fewest).clamp(1, ids.len().max(1));
-    let size = ids.len().div_ceil(calls).max(1);
-    ids.chunks(size).map(|ids| Ask { groups, scope: Scope::Only(ids.to_vec()), depth }).collect()
 }

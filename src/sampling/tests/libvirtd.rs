@@ -12,8 +12,8 @@ use parking_lot::Mutex;
 use crate::model::{
     BalloonSample, Block, BlockInfo, BlockSample, BulkReply, BulkRequest, Control, ControlState, CpuSample,
     DiskDescription, DomainDescription, DomainId, DomainRecord, Figures, Group, GroupSet, InterfaceSample,
-    InventoryReply, Io, ListedDomain, Peer, Process, ProcessState, Processes, RunId, Scope, Stamp, StateSample,
-    Storage, Vcpu, VcpuSample,
+    InventoryReply, Io, ListedDomain, Peer, Process, ProcessState, Processes, RunId, Scope, SourceError, Stamp,
+    StateSample, Storage, Vcpu, VcpuSample,
 };
 use crate::sampling::work::{Answer, Job};
 
@@ -57,6 +57,12 @@ pub(in crate::sampling) struct Host {
     pub(in crate::sampling) peer: u32,
     /// Connections are accepted, and nothing is said on them.
     pub(in crate::sampling) mute: bool,
+    /// Bulk calls by name about more domains than that are too large.
+    pub(in crate::sampling) largest: Option<usize>,
+    /// Each bulk call with this domain fails.
+    pub(in crate::sampling) poisoned: Option<DomainId>,
+    /// What a record takes in a message.
+    pub(in crate::sampling) record_bytes: u32,
     /// How long a bulk call takes.
     pub(in crate::sampling) takes: Duration,
     pub(in crate::sampling) probe_takes: Duration,
@@ -112,6 +118,17 @@ impl Storage for World {
 }
 
 impl Host {
+    /// Why it refuses a call, if it does.
+    pub(in crate::sampling) fn refusal(&self, job: &Job) -> Option<SourceError> {
+        let Job::Bulk(BulkRequest { scope: Scope::Only(ids), .. }) = job else { return None };
+        let call = "virDomainListGetStats";
+        if self.largest.is_some_and(|largest| ids.len() > largest) {
+            return Some(SourceError::TooLarge { call, message: "Unable to encode message payload".to_owned() });
+        }
+        let poisoned = self.poisoned.is_some_and(|id| ids.contains(&id));
+        poisoned.then(|| SourceError::Call { call, message: "internal error".to_owned() })
+    }
+
     /// What it answers to a call now; `None` while that hangs.
     pub(in crate::sampling) fn answer(&mut self, call: u64, job: &Job, started: Stamp, now: Instant) -> Option<Answer> {
         Some(match job {
@@ -191,7 +208,9 @@ impl Host {
             self.jobs.retain(|held, (holder, _)| *held != id || *holder != call);
             records.push(self.record(id, request.groups, held, started));
         }
-        Some(BulkReply { records, ..BulkReply::default() })
+        let size = if self.record_bytes > 0 { self.record_bytes } else { 1000 };
+        let sizes = records.iter().map(|record: &DomainRecord| (record.id, size)).collect();
+        Some(BulkReply { records, sizes, ..BulkReply::default() })
     }
 
     fn record(&self, id: DomainId, groups: GroupSet, cut_short: bool, started: Stamp) -> DomainRecord {

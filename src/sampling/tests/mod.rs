@@ -287,6 +287,9 @@ impl Lab {
             if host.stopped || host.mute {
                 return None;
             }
+            if let Some(refusal) = host.refusal(&job) {
+                return Some(Err(refusal));
+            }
             host.answer(call, &job, started, now).map(Ok)
         })
     }

@@ -28,7 +28,7 @@ fn free_groups_share_one_call_and_monitor_groups_are_asked_by_name_in_shards() {
     let shards = lab.bulk_calls(Lane::Monitor);
     let sizes: Vec<usize> =
         shards.iter().map(|it| if let Scope::Only(ids) = &it.scope { ids.len() } else { 0 }).collect();
-    assert_eq!(sizes, [20, 20, 20]);
+    assert_eq!(sizes, [30, 30], "they take no time here, so as few calls as there are workers");
     assert!(shards.iter().all(|it| !it.groups.contains(Group::State) && it.groups.contains(Group::Cpu)));
 }
 
@@ -96,4 +96,93 @@ fn missed_ticks_are_not_made_up_for() {
     assert_eq!(lab.bulk_calls(Lane::Free).len(), 1);
     lab.run(SECOND);
     assert_eq!(lab.bulk_calls(Lane::Free).len(), 1, "and the rhythm stays");
+}
+
+/// The bulk calls of one lane in a turn, by the number of their domains.
+fn sizes_of_a_turn(lab: &mut Lab, lane: Lane) -> Vec<usize> {
+    lab.asked.clear();
+    lab.run(PERIOD);
+    let calls = lab.bulk_calls(lane);
+    calls.iter().map(|it| if let Scope::Only(ids) = &it.scope { ids.len() } else { 0 }).collect()
+}
+
+#[test]
+fn a_call_that_is_too_large_is_halved_at_once_and_nobody_loses_a_sample() {
+    let mut lab = Lab::started(64);
+    lab.world.edit(|host| host.record_bytes = 10_000);
+    lab.run(PERIOD);
+    lab.world.edit(|host| host.largest = Some(10));
+    let sizes = sizes_of_a_turn(&mut lab, Lane::Monitor);
+    assert_eq!(sizes.iter().filter(|size| **size <= 10).sum::<usize>(), 64, "{sizes:?}");
+    assert_eq!(lab.late(1..=64, &MONITOR), []);
+    assert_eq!(lab.late(1..=64, &FREE), []);
+    let halved = lab.store.snapshot().shards.monitor.halved;
+    assert!(halved > 0);
+    // What was learnt is kept: the next turn asks in calls that fit from the start.
+    let sizes = sizes_of_a_turn(&mut lab, Lane::Monitor);
+    assert!(sizes.iter().all(|size| *size <= 10), "{sizes:?}");
+    let shards = lab.store.snapshot().shards.monitor;
+    assert_eq!((shards.halved, shards.calls), (halved, sizes.len()));
+    assert!(shards.bytes <= Some(shards.limit_bytes) && shards.domains <= Some(10), "{shards:?}");
+    assert_eq!(lab.store.snapshot().problem, None);
+}
+
+#[test]
+fn one_domain_that_makes_every_call_fail_costs_no_other_its_sample() {
+    let mut lab = Lab::started(60);
+    lab.world.edit(|host| host.poisoned = Some(id(17)));
+    for _ in 0..3 {
+        let calls = sizes_of_a_turn(&mut lab, Lane::Monitor).len();
+        assert!(calls <= 14, "{calls} calls to find one of 60");
+        assert_eq!(lab.late((1..=60).filter(|number| *number != 17), &MONITOR), []);
+        assert_eq!(lab.late((1..=60).filter(|number| *number != 17), &FREE), []);
+    }
+    assert!(lab.skipped(Lane::Monitor, "refused") >= 3);
+    lab.world.edit(|host| host.poisoned = None);
+    lab.run(PERIOD);
+    assert_eq!(lab.late(1..=60, &MONITOR), []);
+}
+
+#[test]
+fn where_everything_is_refused_asking_has_an_end() {
+    let mut lab = Lab::started(200);
+    lab.world.edit(|host| host.largest = Some(0));
+    let calls = sizes_of_a_turn(&mut lab, Lane::Monitor).len();
+    assert!(calls <= 210, "{calls}");
+    assert!(lab.store.snapshot().problem.is_some());
+}
+
+#[test]
+fn very_many_domains_are_not_all_asked_by_one_call() {
+    let mut lab = Lab::started(200);
+    // Each takes a good part of what a reply may take.
+    lab.world.edit(|host| host.record_bytes = 50_000);
+    lab.run(2 * PERIOD);
+    for lane in [Lane::Free, Lane::Monitor] {
+        let sizes = sizes_of_a_turn(&mut lab, lane);
+        assert_eq!(sizes.iter().sum::<usize>(), 200, "{lane:?}: {sizes:?}");
+        assert!(sizes.iter().all(|size| (1..=20).contains(size)), "{lane:?}: {sizes:?}");
+    }
+    assert_eq!(lab.late(1..=200, &MONITOR), []);
+}
+
+#[test]
+fn all_are_looked_at_first_when_there_are_very_many() {
+    let mut lab = Lab::new(200);
+    lab.world.edit(|host| {
+        // As many as need three looks.
+        for number in 201..=1200_u16 {
+            let mut bytes = [0; 16];
+            bytes[..2].copy_from_slice(&number.to_be_bytes());
+            host.domains.insert(DomainId::from_bytes(bytes), Domain::default());
+        }
+    });
+    lab.run(10 * MS);
+    let looks: Vec<usize> = lab
+        .asked
+        .iter()
+        .filter_map(|(.., job)| if let Job::Control(ids) = job { Some(ids.len()) } else { None })
+        .collect();
+    assert_eq!(looks, [500, 500, 200]);
+    assert_eq!(lab.store.snapshot().incomplete, None);
 }
