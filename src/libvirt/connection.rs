@@ -1,6 +1,7 @@
 //! One read-only connection to libvirt, as a source.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 
 use virt::connect::Connect;
@@ -15,8 +16,9 @@ use crate::model::{
     InventoryReply, InventoryRequest, ListedDomain, Peer, Scope, Source, SourceError, StateSample,
 };
 
-/// How many handles of domains that are not asked about at the moment are kept. One takes some 200 bytes.
-const IDLE_HANDLES: usize = 1000;
+/// How many handles of domains that are not asked about at the moment are kept. One takes some 200 bytes; looking a domain up
+/// again is a call. So many domains has a list of libvirt's at most.
+const IDLE_HANDLES: usize = 16_384;
 
 pub(super) struct LibvirtSource {
     // Handles before the connection: fields are dropped in this order.
@@ -27,6 +29,8 @@ pub(super) struct LibvirtSource {
     versions: Option<HostVersions>,
     /// Domains whose XML was complained about; once is enough.
     not_understood: HashSet<DomainId>,
+    /// What the XML of each said, and its fingerprint: XML that is read again is nearly always the same.
+    described: HashMap<DomainId, (u64, Arc<DomainDescription>)>,
     peer: Option<Peer>,
 }
 
@@ -56,7 +60,9 @@ impl Source for LibvirtSource {
             let (Ok(uuid), Ok(name)) = (domain.uuid(), domain.name()) else { continue };
             let (id, run) = (DomainId::from_bytes(uuid.into_bytes()), domain.id().map(crate::model::RunId));
             let mut listed = ListedDomain { id, name: name.into(), run, state: None, description: None };
-            if run.is_none() {
+            let wanted = request.wants(id, run);
+            // The state of a domain that rests is a call, and changes with its run, or with an event.
+            if run.is_none() && wanted {
                 match handle.state() {
                     Ok((state, reason)) => {
                         listed.state = Some(StateSample { state: Some(state.into()), reason: Some(reason.into()) });
@@ -65,11 +71,11 @@ impl Source for LibvirtSource {
                     Err(error) => self.tolerate("virDomainGetState", &listed.name, &error)?,
                 }
             }
-            if request.wants(id, run) {
-                match describe(&handle) {
+            if wanted {
+                match self.describe(id, &handle) {
                     Ok(description) => {
                         self.not_understood.remove(&id);
-                        listed.description = Some(Arc::new(description));
+                        listed.description = Some(description);
                     }
                     Err(Undescribed::Call(error)) if no_domain(&error) => continue,
                     Err(Undescribed::Call(error)) => {
@@ -85,6 +91,10 @@ impl Source for LibvirtSource {
                 }
             }
             reply.domains.push(listed);
+        }
+        if self.described.len() > reply.domains.len() {
+            let known: HashSet<DomainId> = reply.domains.iter().map(|listed| listed.id).collect();
+            self.described.retain(|id, _| known.contains(id));
         }
         Ok(reply)
     }
@@ -120,7 +130,28 @@ impl Source for LibvirtSource {
 
 impl LibvirtSource {
     pub(super) fn new(connection: Connection, decoder: Decoder, peer: Option<Peer>) -> Self {
-        Self { handles: HashMap::new(), connection, decoder, versions: None, not_understood: HashSet::new(), peer }
+        Self {
+            handles: HashMap::new(),
+            connection,
+            decoder,
+            versions: None,
+            not_understood: HashSet::new(),
+            described: HashMap::new(),
+            peer,
+        }
+    }
+
+    fn describe(&mut self, id: DomainId, handle: &Handle) -> Result<Arc<DomainDescription>, Undescribed> {
+        let text = handle.get().xml_desc(0).map_err(Undescribed::Call)?;
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let print = hasher.finish();
+        if let Some((_, description)) = self.described.get(&id).filter(|(known, _)| *known == print) {
+            return Ok(Arc::clone(description));
+        }
+        let description = Arc::new(xml::describe(&text).map_err(Undescribed::Xml)?);
+        self.described.insert(id, (print, Arc::clone(&description)));
+        Ok(description)
     }
 
     fn bulk_of(&mut self, ids: &[DomainId], request: &BulkRequest) -> Result<BulkReply, SourceError> {
@@ -134,15 +165,15 @@ impl LibvirtSource {
         if handles.is_empty() {
             return Ok(BulkReply::default());
         }
+        let handles_asked = handles.len();
         let reply = {
             let records = ffi::of_domains(&handles, request.groups)
                 .map_err(|error| self.error("virDomainListGetStats", &error))?;
             self.decode(&records)
         };
-        for id in ids {
-            if !reply.records.iter().any(|record| record.id == *id) {
-                self.handles.remove(id);
-            }
+        if reply.records.len() < handles_asked {
+            let answered: HashSet<DomainId> = reply.records.iter().map(|record| record.id).collect();
+            ids.iter().filter(|id| !answered.contains(id)).for_each(|id| drop(self.handles.remove(id)));
         }
         Ok(reply)
     }
@@ -245,11 +276,6 @@ fn bytes_of(name: &[u8], value: &Value<'_>) -> usize {
 enum Undescribed {
     Call(Error),
     Xml(xml::XmlError),
-}
-
-fn describe(handle: &Handle) -> Result<DomainDescription, Undescribed> {
-    let text = handle.get().xml_desc(0).map_err(Undescribed::Call)?;
-    xml::describe(&text).map_err(Undescribed::Xml)
 }
 
 /// Did the domain go away between the list and the call? That happens, and is no error.

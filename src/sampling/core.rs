@@ -131,8 +131,6 @@ pub(super) struct Core {
     pub(super) monitor_turn: GroupSet,
     pub(super) block_answers: Vec<BlockInfoAnswer>,
     pub(super) next_look: Option<Instant>,
-    /// The snapshot whose domains were compared with the ward the last time, and whether that was empty.
-    shown: (u64, bool),
     pub(super) shortest: Duration,
     pub(super) steering: Steering,
     pub(super) bulk_complaint: Complaint,
@@ -168,7 +166,7 @@ impl Core {
             block: BlockInfoLane::new(block_info, now.at),
             inventory: InventoryLane::new(settings.inventory, shortest, now.at),
             storage: StorageWatch::default(),
-            ward: Ward::new(u64::try_from(seed & u128::from(u64::MAX)).unwrap_or(0)),
+            ward: Ward::new(u64::try_from(seed & u128::from(u64::MAX)).unwrap_or(0), &store.snapshot()),
             store,
             pools,
             budget: parts.budget,
@@ -190,7 +188,6 @@ impl Core {
             monitor_turn: GroupSet::EMPTY,
             block_answers: Vec::new(),
             next_look: None,
-            shown: (0, false),
             shortest,
             steering: Steering::new(settings),
             bulk_complaint: Complaint::default(),
@@ -387,11 +384,8 @@ impl Core {
         }
         metrics.quarantined.set(number(self.ward.quarantined()));
         metrics.storage_blocked.set(number(self.storage.blocked()));
-        // Every domain is looked at for this, so only where there can be a difference.
-        let snapshot = self.store.snapshot();
-        let now = (snapshot.sequence, self.ward.is_empty());
-        if std::mem::replace(&mut self.shown, now) != now || !now.1 {
-            let changes = self.ward.changes(&snapshot);
+        if !self.ward.is_empty() {
+            let changes = self.ward.changes(&self.store.snapshot());
             if !changes.is_empty() {
                 self.store.apply_health(changes);
             }

@@ -15,6 +15,8 @@ pub(super) struct Ward {
     blocked: HashMap<CallId, (DomainId, &'static str)>,
     /// Domains with disks on storage that does not answer.
     storage: HashMap<DomainId, Arc<str>>,
+    /// Who is shown otherwise than well.
+    shown: HashSet<DomainId>,
     random: u64,
 }
 
@@ -26,8 +28,16 @@ pub(super) struct Moved {
 }
 
 impl Ward {
-    pub(super) fn new(seed: u64) -> Self {
-        Self { patients: HashMap::new(), blocked: HashMap::new(), storage: HashMap::new(), random: seed }
+    /// `snapshot` may show patients of the engine before this one.
+    pub(super) fn new(seed: u64, snapshot: &Snapshot) -> Self {
+        let ill = snapshot.domains.iter().filter(|domain| domain.health != DomainHealth::default());
+        Self {
+            patients: HashMap::new(),
+            blocked: HashMap::new(),
+            storage: HashMap::new(),
+            shown: ill.map(|domain| domain.id).collect(),
+            random: seed,
+        }
     }
 
     /// From 0 to 1, another one each time (SplitMix64): only to keep what began together from ending together.
@@ -73,9 +83,9 @@ impl Ward {
         self.get(id).is_none_or(Patient::is_well)
     }
 
-    /// Is there nothing to show of anybody?
+    /// Is there nothing to show of anybody, and nothing to take back?
     pub(super) fn is_empty(&self) -> bool {
-        self.patients.is_empty() && self.blocked.is_empty() && self.storage.is_empty()
+        self.patients.is_empty() && self.blocked.is_empty() && self.storage.is_empty() && self.shown.is_empty()
     }
 
     pub(super) fn ids(&self) -> Vec<DomainId> {
@@ -131,8 +141,8 @@ impl Ward {
         self.patients.retain(|id, _| running.contains(id));
     }
 
-    /// What is to be shown otherwise than it is.
-    pub(super) fn changes(&self, snapshot: &Snapshot) -> Vec<(DomainId, DomainHealth)> {
+    /// What is to be shown otherwise than it is. Domains that begin a run, and those about whom nothing was shown, are well.
+    pub(super) fn changes(&mut self, snapshot: &Snapshot) -> Vec<(DomainId, DomainHealth)> {
         let mut health: HashMap<DomainId, DomainHealth> = HashMap::new();
         for (id, patient) in &self.patients {
             let it = health.entry(*id).or_default();
@@ -144,13 +154,14 @@ impl Ward {
         for (id, mount) in &self.storage {
             health.entry(*id).or_default().blocked_storage = Some(Arc::clone(mount));
         }
-        let running = snapshot.domains.iter().filter(|domain| domain.run.is_some());
-        running
-            .filter_map(|domain| {
-                let wanted = health.remove(&domain.id).unwrap_or_default();
-                (wanted != domain.health).then_some((domain.id, wanted))
-            })
-            .collect()
+        for id in std::mem::take(&mut self.shown) {
+            health.entry(id).or_default();
+        }
+        let running = |id: &DomainId| snapshot.get(*id).filter(|domain| domain.run.is_some());
+        health.retain(|id, _| running(id).is_some());
+        self.shown = health.iter().filter(|(_, it)| **it != DomainHealth::default()).map(|(id, _)| *id).collect();
+        let changed = |id: &DomainId, wanted: &DomainHealth| running(id).is_some_and(|domain| domain.health != *wanted);
+        health.into_iter().filter(|(id, wanted)| changed(id, wanted)).collect()
     }
 }
 
@@ -159,7 +170,9 @@ mod tests {
     use std::time::{Instant, SystemTime};
 
     use super::*;
+    use crate::clock::ManualClock;
     use crate::model::ProcessState;
+    use crate::store::Store;
 
     fn id(number: u8) -> DomainId {
         DomainId::from_bytes([number; 16])
@@ -169,9 +182,13 @@ mod tests {
         Stamp { at: Instant::now(), wall: SystemTime::UNIX_EPOCH }
     }
 
+    fn ward(seed: u64) -> Ward {
+        Ward::new(seed, &Store::new(Arc::new(ManualClock::new())).snapshot())
+    }
+
     #[test]
     fn a_process_seen_stopped_once_is_not_shown_and_not_asked() {
-        let mut ward = Ward::new(1);
+        let mut ward = ward(1);
         let stopped = Sign::Process(Some(ProcessState::Stopped));
         assert_eq!(ward.sign(id(1), stopped, now()), None);
         assert!(!ward.is_healthy(id(1)) && ward.quarantined() == 0);
@@ -181,7 +198,7 @@ mod tests {
 
     #[test]
     fn jitter_differs_and_stays_in_its_bounds() {
-        let mut ward = Ward::new(5);
+        let mut ward = ward(5);
         let values: Vec<f64> = (0..1000).map(|_| ward.jitter()).collect();
         assert!(values.iter().all(|value| (0.0..=1.0).contains(value)));
         let mean = values.iter().sum::<f64>() / 1000.0;

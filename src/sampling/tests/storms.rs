@@ -93,7 +93,7 @@ fn no_order_of_faults_opens_more_than_four_calls_or_leaves_anything_behind() {
     // A fixed seed each, so that a failure comes again.
     for seed in 0..20_u64 {
         let mut lab = Lab::started(30);
-        let mut random = crate::sampling::ward::Ward::new(seed);
+        let mut random = crate::sampling::ward::Ward::new(seed, &lab.store.snapshot());
         let mut pick = |most: u8| (random.jitter() * f64::from(most)).floor().clamp(0.0, f64::from(most - 1)) as u8;
         for _ in 0..120 {
             let number = 1 + pick(30);
