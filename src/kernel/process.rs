@@ -38,12 +38,21 @@ impl QemuProcesses {
     }
 
     /// The process that the pid file names. The file may be left over from a host that went down, and its number
-    /// another program's by now: that counts as none.
-    fn find(&self, name: &str) -> Option<Process> {
+    /// another program's by now; or libvirt may be that of another host, whose domains bear the same names. Both count as none.
+    fn find(&self, id: DomainId, name: &str) -> Option<Process> {
         let file = self.run.join(file_name(name));
         let pid = fs::read_to_string(file).ok()?.trim().parse().ok()?;
         let stat = self.stat(pid)?;
-        stat.is_qemu().then(|| stat.process(pid))
+        // What has ended has no command line any more.
+        (stat.is_qemu() && (stat.state == ProcessState::Ended || self.runs(pid, id))).then(|| stat.process(pid))
+    }
+
+    /// Does the command line say that it runs this domain (`-uuid UUID`)?
+    fn runs(&self, pid: u32, id: DomainId) -> bool {
+        let line = fs::read(self.proc.join(pid.to_string()).join("cmdline")).unwrap_or_default();
+        let mut arguments = line.split(|byte| *byte == 0);
+        let uuid = arguments.find(|argument| *argument == b"-uuid").and_then(|_| arguments.next());
+        uuid.is_some_and(|uuid| *uuid == *id.to_string().as_bytes())
     }
 
     fn stat(&self, pid: u32) -> Option<Stat> {
@@ -71,7 +80,7 @@ impl Processes for QemuProcesses {
         let ended =
             known.map(|known| Process { pid: known.pid, start_ticks: known.start_ticks, state: ProcessState::Ended });
         // Not known yet, or gone. The second happens when a domain starts anew before its next run is known.
-        let Some(found) = self.find(name) else { return ended };
+        let Some(found) = self.find(id, name) else { return ended };
         self.known.insert(id, Known { run, pid: found.pid, start_ticks: found.start_ticks });
         Some(found)
     }
@@ -161,6 +170,8 @@ mod tests {
             fs::create_dir_all(&directory).expect("created");
             let stat = format!("{pid} ({comm}) {state} 1 {pid} {pid} 0 -1 4 9 0 0 0 1 2 3 4 20 0 1 0 {start} 5 6\n");
             fs::write(directory.join("stat"), stat).expect("written");
+            let line = format!("/usr/bin/{comm}\0-uuid\0{}\0-m\016\0", id());
+            fs::write(directory.join("cmdline"), line).expect("written");
         }
 
         fn end(&self, pid: u32) {
@@ -237,6 +248,16 @@ mod tests {
         // As when libvirt's child has written the file and not become QEMU yet.
         host.process(41, "kvm", 'S', 500);
         assert_eq!(processes.look(id(), "a", RUN), process(41, 500, ProcessState::Runs));
+    }
+
+    #[test]
+    fn a_guest_of_the_same_name_is_not_taken_for_the_domain() {
+        let host = Host::new();
+        host.pid_file("a", 41);
+        host.process(41, "qemu-kvm", 'S', 500);
+        assert_eq!(host.processes().look(DomainId::from_bytes([2; 16]), "a", RUN), None);
+        fs::write(host.0.path().join("41/cmdline"), "qemu-kvm\0-uuid").expect("written");
+        assert_eq!(host.processes().look(id(), "a", RUN), None, "cut short");
     }
 
     #[test]
