@@ -1,10 +1,8 @@
 //! What can happen to the guests, and what libvirt says then.
 
-use std::time::SystemTime;
-
 use thiserror::Error;
 
-use super::{GuestRef, Host, Value};
+use super::{GuestRef, Value};
 
 /// Something that happens to the host. The 16 bytes are a guest's UUID.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,9 +106,9 @@ pub enum Refused {
     /// It must not run for that.
     #[error("domain is already running")]
     Running,
-    /// It must be paused for that.
-    #[error("domain is not paused")]
-    NotPaused,
+    /// It must not be paused for that.
+    #[error("domain is paused")]
+    Paused,
     /// It must be defined for that.
     #[error("domain is transient")]
     Transient,
@@ -129,15 +127,4 @@ pub enum Refused {
     /// No migration is under way.
     #[error("no migration is under way")]
     NotMigrating,
-}
-
-impl Host {
-    /// Makes a change, and tells what libvirt would send.
-    ///
-    /// # Errors
-    /// [`Refused`] if libvirt would refuse it.
-    pub fn apply(&mut self, change: &Change, now: SystemTime) -> Result<Vec<Event>, Refused> {
-        let _ = (change, now);
-        Err(Refused::NoGuest)
-    }
 }

@@ -2,8 +2,23 @@
 //!
 //! Knows nothing of sockets and of faults. Time is handed in.
 
+mod apply;
 mod change;
+mod disk;
+mod figures;
 mod guest;
+mod job;
+mod load;
+mod names;
+mod nic;
+mod qemu;
+mod random;
+mod shape;
+mod stats;
+mod storage;
+#[cfg(test)]
+mod tests;
+mod xml;
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
@@ -127,13 +142,11 @@ impl Host {
             plan,
         };
         for number in 0..host.plan.domains {
-            let mut guest = Guest::planned(&host.plan, number);
-            if guest.is_running() {
-                guest.set_run(host.next_run);
-                host.next_run += 1;
-            }
+            let run = (!host.plan.is_shut_off(number)).then(|| host.new_run());
+            let guest = Guest::planned(&host.plan, number, run);
             host.add(guest);
         }
+        host.share_an_address();
         host
     }
 
@@ -178,14 +191,41 @@ impl Host {
         self.guests.get(self.by_run.get(&id)?)
     }
 
+    /// The number of the next run.
+    fn new_run(&mut self) -> i32 {
+        self.next_run += 1;
+        self.next_run - 1
+    }
+
     fn add(&mut self, guest: Guest) {
-        let number = self.next;
-        self.next += 1;
+        let number = guest.number;
+        self.next = self.next.max(number + 1);
         self.by_uuid.insert(*guest.uuid(), number);
         self.by_name.insert(guest.name().to_owned(), number);
         if guest.is_running() {
             self.by_run.insert(guest.id(), number);
         }
         self.guests.insert(number, guest);
+    }
+
+    /// Two NICs have the same MAC address, as happens after copying a guest.
+    fn share_an_address(&mut self) {
+        let mut pair = self
+            .guests
+            .values_mut()
+            .filter(|guest| guest.is_running())
+            .skip(1)
+            .filter_map(|guest| guest.shape.nics.first_mut());
+        if let (Some(one), Some(other)) = (pair.next(), pair.next()) {
+            other.mac = one.mac;
+        }
+    }
+}
+
+impl Plan {
+    /// The shut-off ones are spread evenly.
+    fn is_shut_off(&self, number: u32) -> bool {
+        let so_far = |count: u32| u64::from(count) * u64::from(self.shut_off_per_mille.min(1000)) / 1000;
+        so_far(number + 1) > so_far(number)
     }
 }
