@@ -1,5 +1,7 @@
-//! The simulator's command line.
+//! The binary: everything is in the library, so that tests reach it.
 
-#![forbid(unsafe_code)]
+use std::process::ExitCode;
 
-fn main() {}
+fn main() -> ExitCode {
+    virtstat_sim::cli::main()
+}

@@ -1,0 +1,5 @@
+//! What can go wrong.
+
+mod jobs;
+
+pub(crate) use jobs::{Busy, Look, Patience, Storage, Troubles, Uuid, Wants};
