@@ -43,12 +43,15 @@ pub(super) fn record(guest: &Guest, groups: u32, depth: Depth, now: SystemTime, 
     let record = &mut record;
     let asked = |group: u32| groups & group != 0;
     let whole = depth == Depth::Whole;
-    let moment = guest.moment(now);
-    let moment = moment.as_ref();
     if asked(groups::STATE) {
         record.put("state.state", Value::Int(guest.state));
         record.put("state.reason", Value::Int(guest.reason));
     }
+    if groups == groups::STATE {
+        return;
+    }
+    let moment = guest.moment(now);
+    let moment = moment.as_ref();
     if let Some(moment) = moment.filter(|_| asked(groups::CPU_TOTAL)) {
         cpu(record, guest, moment, whole);
     }

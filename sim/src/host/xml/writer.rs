@@ -8,6 +8,9 @@ pub(super) struct Writer {
     quote: char,
 }
 
+/// As many as the deepest element has before it.
+const BLANKS: &str = "                                ";
+
 type Attributes<'a> = [(&'a str, &'a str)];
 
 impl Writer {
@@ -79,21 +82,24 @@ impl Writer {
     }
 
     fn indent(&mut self) {
-        for _ in &self.open {
-            self.text.push_str("  ");
-        }
+        let deep = (2 * self.open.len()).min(BLANKS.len());
+        self.text.push_str(&BLANKS[..deep]);
     }
 
     fn escaped(&mut self, text: &str) {
-        for letter in text.chars() {
-            match letter {
-                '<' => self.text.push_str("&lt;"),
-                '>' => self.text.push_str("&gt;"),
-                '&' => self.text.push_str("&amp;"),
-                '\'' => self.text.push_str("&apos;"),
-                '"' => self.text.push_str("&quot;"),
-                other => self.text.push(other),
-            }
+        let mut rest = text;
+        while let Some(at) = rest.find(['<', '>', '&', '\'', '"']) {
+            let (before, special) = rest.split_at(at);
+            self.text.push_str(before);
+            self.text.push_str(match special.as_bytes()[0] {
+                b'<' => "&lt;",
+                b'>' => "&gt;",
+                b'&' => "&amp;",
+                b'\'' => "&apos;",
+                _ => "&quot;",
+            });
+            rest = &special[1..];
         }
+        self.text.push_str(rest);
     }
 }

@@ -1,15 +1,17 @@
 //! The host as a whole: believable, repeatable, and of one mind with itself.
 
+mod changes;
+mod growth;
+mod xml;
+
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, SystemTime};
-
-use roxmltree::{Document, Node};
 
 use super::*;
 
 /// A value that outlives the call.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) enum Owned {
+enum Owned {
     Int(i32),
     UInt(u32),
     LLong(i64),
@@ -21,7 +23,7 @@ pub(super) enum Owned {
 
 /// A record in the order in which it came.
 #[derive(Debug, Default, Clone, PartialEq)]
-pub(super) struct Record(pub(super) Vec<(String, Owned)>);
+struct Record(Vec<(String, Owned)>);
 
 impl Params for Record {
     fn put(&mut self, name: &str, value: Value<'_>) {
@@ -39,17 +41,17 @@ impl Params for Record {
 }
 
 impl Record {
-    pub(super) fn of(guest: &Guest, depth: Depth, now: SystemTime) -> Self {
+    fn of(guest: &Guest, depth: Depth, now: SystemTime) -> Self {
         let mut record = Self::default();
         guest.stats(groups::ALL, depth, now, &mut record);
         record
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&Owned> {
+    fn get(&self, name: &str) -> Option<&Owned> {
         self.0.iter().find(|(other, _)| other == name).map(|(_, value)| value)
     }
 
-    pub(super) fn number(&self, name: &str) -> Option<u64> {
+    fn number(&self, name: &str) -> Option<u64> {
         match self.get(name)? {
             Owned::ULLong(value) => Some(*value),
             Owned::UInt(value) => Some(u64::from(*value)),
@@ -64,16 +66,16 @@ impl Record {
         }
     }
 
-    pub(super) fn names(&self) -> Vec<&str> {
+    fn names(&self) -> Vec<&str> {
         self.0.iter().map(|(name, _)| name.as_str()).collect()
     }
 }
 
-pub(super) fn begun() -> SystemTime {
+fn begun() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_secs(1_760_000_000)
 }
 
-pub(super) fn plan(domains: u32) -> Plan {
+fn plan(domains: u32) -> Plan {
     Plan { seed: 42, domains, shut_off_per_mille: 100, begun: begun() }
 }
 
@@ -122,7 +124,7 @@ fn names_uuids_and_devices_are_unique_and_legal() {
     let mut devices = HashSet::new();
     let mut addresses: HashMap<_, u32> = HashMap::new();
     for guest in host.guests() {
-        assert!(super::names::is_legal(guest.name()) && guest.name().len() <= 200, "{:?}", guest.name());
+        assert!(names::is_legal(guest.name()) && guest.name().len() <= 200, "{:?}", guest.name());
         assert!(names.insert(guest.name().to_owned()), "{:?} twice", guest.name());
         assert!(uuids.insert(*guest.uuid()));
         for nic in &guest.shape.nics {
@@ -159,111 +161,6 @@ fn a_shut_off_host_has_no_runs_and_a_full_one_only_runs() {
     for (per_mille, running) in [(1000, 0), (2000, 0), (0, 64), (500, 32)] {
         let host = Host::new(Plan { shut_off_per_mille: per_mille, ..plan(64) });
         assert_eq!(host.guests().filter(|guest| guest.is_running()).count(), running);
-    }
-}
-
-fn child<'a>(node: Node<'a, 'a>, name: &str) -> Option<Node<'a, 'a>> {
-    node.children().find(|child| child.has_tag_name(name))
-}
-
-fn inner<'a>(node: Node<'a, 'a>, name: &str) -> &'a str {
-    child(node, name).and_then(|child| child.text()).unwrap_or_default()
-}
-
-fn attribute<'a>(node: Node<'a, 'a>, element: &str, name: &str) -> Option<&'a str> {
-    child(node, element)?.attribute(name)
-}
-
-#[test]
-fn xml_and_stats_agree() {
-    let host = Host::new(plan(300));
-    for guest in host.guests() {
-        let xml = guest.xml();
-        let document = Document::parse(&xml).unwrap_or_else(|error| panic!("{error}: {xml}"));
-        let root = document.root_element();
-        let stats = Record::of(guest, Depth::Whole, later(60));
-        assert_eq!(inner(root, "name"), guest.name());
-        assert_eq!(inner(root, "uuid"), uuid::Uuid::from_bytes(*guest.uuid()).to_string());
-        assert_eq!(root.attribute("id").map(|id| id.parse().expect("a number")), guest.run.as_ref().map(|run| run.id));
-        assert!(!inner(root, "title").contains('\n'));
-        assert_eq!(inner(root, "memory").parse().ok(), stats.number("balloon.maximum"));
-        assert_eq!(inner(root, "currentMemory").parse().ok(), stats.number("balloon.current"));
-        assert_eq!(inner(root, "vcpu").parse().ok(), stats.number("vcpu.maximum"));
-        let current = attribute(root, "vcpu", "current").unwrap_or(inner(root, "vcpu"));
-        assert_eq!(current.parse().ok(), stats.number("vcpu.current"));
-        let devices = child(root, "devices").expect("devices");
-        disks_agree(devices, guest, &stats);
-        nics_agree(devices, guest, &stats);
-        let balloon = attribute(devices, "memballoon", "model");
-        assert_eq!(balloon, Some(if guest.has_balloon() { "virtio" } else { "none" }));
-        let mut places = HashSet::new();
-        for place in devices.children().filter_map(|device| child(device, "address")) {
-            let place: Vec<_> = place.attributes().filter(|a| a.name() != "multifunction").map(|a| a.value()).collect();
-            let controller = places.insert(place.clone());
-            assert!(controller || place[0] == "drive", "two devices at {place:?} of {}", guest.name());
-        }
-        let aliases: Vec<_> = devices.children().filter_map(|device| attribute(device, "alias", "name")).collect();
-        assert_eq!(aliases.is_empty(), !guest.is_running());
-        assert_eq!(aliases.iter().collect::<HashSet<_>>().len(), aliases.len(), "{aliases:?}");
-    }
-}
-
-fn disks_agree(devices: Node<'_, '_>, guest: &Guest, stats: &Record) {
-    let disks: Vec<_> = devices.children().filter(|device| device.has_tag_name("disk")).collect();
-    assert_eq!(stats.number("block.count"), u64::try_from(disks.len()).ok());
-    let targets: Vec<_> = disks.iter().filter_map(|disk| attribute(*disk, "target", "dev")).collect();
-    assert_eq!(guest.disk_targets().collect::<Vec<_>>(), targets);
-    assert_eq!(targets.iter().collect::<HashSet<_>>().len(), targets.len());
-    for (number, disk) in disks.iter().enumerate() {
-        let of = |name: &str| format!("block.{number}.{name}");
-        let target = targets[number];
-        assert_eq!(stats.text(&of("name")), Some(target));
-        let path = attribute(*disk, "source", "file").or(attribute(*disk, "source", "dev"));
-        if disk.attribute("type") != Some("volume") {
-            assert_eq!(stats.text(&of("path")), path);
-        }
-        let node = attribute(*disk, "source", "index").map(|index| index.parse().expect("a number"));
-        assert_eq!(stats.number(&of("backingIndex")), node);
-        assert!(guest.has_disk(target) && stats.text(&of("path")).is_none_or(|path| guest.has_disk(path)));
-        let mut counters = Record::default();
-        assert_eq!(guest.block_counters(target, later(60), &mut counters), guest.is_running());
-        for (ours, theirs) in
-            [("rd.bytes", "rd_bytes"), ("wr.reqs", "wr_operations"), ("fl.times", "flush_total_times")]
-        {
-            let theirs = counters
-                .get(theirs)
-                .map(|value| matches!(value, Owned::LLong(v) if u64::try_from(*v).ok() == stats.number(&of(ours))));
-            assert!(theirs.unwrap_or(!guest.is_running()));
-        }
-        let info = guest.block_info(target, later(60));
-        assert_eq!(info.map(|info| info.capacity), stats.number(&of("capacity")));
-        if let Some(info) = info {
-            assert!(info.allocation <= info.capacity + (1 << 20) && info.physical <= info.capacity);
-        }
-    }
-}
-
-fn nics_agree(devices: Node<'_, '_>, guest: &Guest, stats: &Record) {
-    let nics: Vec<_> = devices.children().filter(|device| device.has_tag_name("interface")).collect();
-    if !guest.is_running() {
-        assert_eq!(stats.get("net.count"), None);
-        return;
-    }
-    assert_eq!(stats.number("net.count"), u64::try_from(nics.len()).ok());
-    for (number, nic) in nics.iter().enumerate() {
-        let name = stats.text(&format!("net.{number}.name"));
-        assert_eq!(name, attribute(*nic, "target", "dev"));
-        let Some(name) = name else {
-            assert!(matches!(nic.attribute("type"), Some("hostdev" | "user")));
-            continue;
-        };
-        let counters = guest.interface_counters(name, later(60)).expect("it has a device");
-        let received = stats.number(&format!("net.{number}.rx.bytes"));
-        assert_eq!(u64::try_from(counters[0]).ok(), received);
-        assert_eq!(
-            guest.interface_counters(attribute(*nic, "mac", "address").expect("a MAC"), later(60)).map(|c| c.len()),
-            Some(8)
-        );
     }
 }
 
