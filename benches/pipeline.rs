@@ -1,8 +1,10 @@
 //! What our own side costs, step by step, on made-up guests: `cargo bench --bench pipeline`.
 //!
 //! A step's throughput says what one parameter, record, series or byte costs, so that hosts of other sizes can be reckoned
-//! from it. The guests are small ones (1 vCPU, 1 disk, 1 NIC) unless the name says otherwise.
+//! from it. The guests of `decode`, `publish` and `json` are small ones (1 vCPU, 1 disk, 1 NIC) unless the name says otherwise;
+//! those of /metrics have two of each, and a balloon driver that reports.
 
+#[allow(dead_code)] // Nobody here looks into an answer.
 #[path = "support/client.rs"]
 mod client;
 #[path = "support/guests.rs"]
@@ -10,7 +12,8 @@ mod guests;
 
 use std::cell::LazyCell;
 use std::hint::black_box;
-use std::net::SocketAddr;
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -42,6 +45,7 @@ fn main() {
     scrape(&mut criterion);
     json(&mut criterion);
     criterion.final_summary();
+    memory(10_000);
 }
 
 /// One guest's parameters to figures. libvirt's part, reading them from the socket, is not in it.
@@ -64,7 +68,7 @@ fn decode(criterion: &mut Criterion) {
 fn publish(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("publish");
     for guests in [60, 1_000, 10_000] {
-        let host = LazyCell::new(|| Host::new(guests));
+        let host = LazyCell::new(|| Host::new(guests, Shape::SMALL));
         group.throughput(Throughput::Elements(guests.into()));
         group.bench_function(BenchmarkId::from_parameter(guests), |bencher| {
             bencher.iter_batched(
@@ -84,7 +88,7 @@ fn render(criterion: &mut Criterion) {
     // The usual mode makes each sample longer than the last, which takes too long where one run takes 0.1 s.
     group.sampling_mode(SamplingMode::Flat).measurement_time(Duration::from_secs(6));
     for guests in [60, 1_000, 10_000] {
-        let host = LazyCell::new(|| Host::new(guests));
+        let host = LazyCell::new(|| Host::new(guests, Shape::USUAL));
         group.throughput(elements(series_of(guests)));
         let mut renderer = Renderer::default();
         group.bench_function(BenchmarkId::new("own", guests), |bencher| {
@@ -108,11 +112,11 @@ fn render(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// The text to gzip; the bytes are those that go in.
+/// The text of a host with few guests to gzip; the bytes are those that go in. With many guests it is part of rendering.
 fn compress(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("compress");
-    for guests in [60, 1_000] {
-        let host = Host::new(guests);
+    for guests in [60, 500] {
+        let host = Host::new(guests, Shape::USUAL);
         let mut renderer = Renderer::default();
         let mut rendering = rendering(&host, &mut renderer);
         group.throughput(Throughput::Bytes(rendering.text().len() as u64));
@@ -124,42 +128,100 @@ fn compress(criterion: &mut Criterion) {
 }
 
 /// What is left to do when a scraper asks: the part that differs from scrape to scrape, and a whole GET over loopback with
-/// a client that shares the CPUs.
+/// a client that shares the CPUs. `anew` has something new to show each time: on a large host it is rendered then.
 fn scrape(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("scrape");
-    for guests in [60, 1_000] {
-        let host = Host::new(guests);
-        let rendering = rendering(&host, &mut Renderer::default());
-        group.throughput(Throughput::Elements(guests.into()));
+    group.sampling_mode(SamplingMode::Flat);
+    for guests in [60, 1_000, 10_000] {
+        let host = LazyCell::new(|| Host::new(guests, Shape::USUAL));
+        let rendered = LazyCell::new(|| rendering(&host, &mut Renderer::default()));
+        // So many ages, and so many times of not answering.
+        group.throughput(Throughput::Elements(u64::from(guests) * 8));
         group.bench_function(BenchmarkId::new("own_part", guests), |bencher| {
-            bencher.iter(|| rendering.per_scrape(&host.store));
+            bencher.iter(|| rendered.per_scrape(&host.store));
         });
     }
-    let host = Host::new(60);
-    let mut client = Client::connect(serve(&host)).expect("the server listens");
-    for (name, gzip, reconnect) in
-        [("get_plain", false, false), ("get_plain_new_connection", false, true), ("get_gzip", true, false)]
-    {
-        let answer = client.get("/metrics", gzip).expect("the server answers");
-        assert_eq!(answer.status, 200);
-        group.throughput(Throughput::Bytes(answer.body().expect("a whole answer").len() as u64));
-        group.bench_function(BenchmarkId::new(name, 60), |bencher| {
-            bencher.iter(|| {
-                if reconnect {
-                    client.reconnect().expect("the server listens");
-                }
-                client.get("/metrics", gzip).expect("the server answers").status
+    for guests in [60, 1_000, 10_000] {
+        let host = LazyCell::new(|| Host::new(guests, Shape::USUAL));
+        let mut client = LazyCell::new(|| Client::connect(serve(&host)).expect("the server listens"));
+        for (name, gzip, reconnect, anew) in [
+            ("get_plain", false, false, false),
+            ("get_plain_new_connection", false, true, false),
+            ("get_gzip", true, false, false),
+            ("get_gzip_anew", true, false, true),
+        ] {
+            group.bench_function(BenchmarkId::new(name, guests), |bencher| {
+                assert_eq!(client.get("/metrics", gzip).expect("the server answers").status, 200);
+                bencher.iter(|| {
+                    if reconnect {
+                        client.reconnect().expect("the server listens");
+                    }
+                    if anew {
+                        host.news();
+                    }
+                    client.get("/metrics", gzip).expect("the server answers").status
+                });
             });
-        });
+        }
     }
     group.finish();
+}
+
+/// What /metrics of many guests takes in memory: told once, for people.
+#[allow(clippy::cast_precision_loss)]
+fn memory(guests: u32) {
+    let host = Host::new(guests, Shape::USUAL);
+    let begin = anonymous_kib();
+    let told = |what: &str| {
+        println!("memory/{guests} {what}: {:+.1} MB", (anonymous_kib() - begin) as f64 / 1000.0);
+    };
+    let mut renderer = Renderer::default();
+    let first = rendering(&host, &mut renderer);
+    told("a rendering, with labels and buffers");
+    println!("memory/{guests} of that the text itself: {:.1} MB", first.size() as f64 / 1e6);
+    drop((first, renderer));
+    told("dropped");
+    let address = serve(&host);
+    for gzip in [true, false] {
+        let mut stream = TcpStream::connect(address).expect("the server listens");
+        for _ in 0..3 {
+            host.news();
+            let length = read_away(&mut stream, gzip);
+            told(&format!("after an answer of {:.1} MB", length as f64 / 1e6));
+        }
+    }
+}
+
+/// Anonymous resident memory of this process.
+fn anonymous_kib() -> i64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("a process has a status");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).expect("Linux tells it");
+    line.trim().trim_end_matches(" kB").parse().expect("a number")
+}
+
+/// Asks, reads and forgets: a client that keeps the answer would be measured along.
+fn read_away(stream: &mut TcpStream, gzip: bool) -> usize {
+    let encoding = if gzip { "accept-encoding: gzip\r\n" } else { "" };
+    stream.write_all(format!("GET /metrics HTTP/1.1\r\nhost: x\r\n{encoding}\r\n").as_bytes()).expect("it listens");
+    let (mut length, mut buffer, mut end) = (0, vec![0; 1 << 16], [0; 5]);
+    // The last chunk is empty.
+    while end != *b"0\r\n\r\n" {
+        let count = stream.read(&mut buffer).expect("the server answers");
+        assert!(count > 0, "the answer is whole");
+        length += count;
+        for byte in &buffer[count.saturating_sub(5)..count] {
+            end.rotate_left(1);
+            end[4] = *byte;
+        }
+    }
+    length
 }
 
 /// /api/v1/domains, from a snapshot to bytes.
 fn json(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("json");
     for guests in [60, 1_000] {
-        let host = Host::new(guests);
+        let host = Host::new(guests, Shape::SMALL);
         let snapshot = host.store.snapshot();
         group.throughput(Throughput::Elements(guests.into()));
         group.bench_function(BenchmarkId::from_parameter(guests), |bencher| {
@@ -180,7 +242,7 @@ fn rendering(host: &Host, renderer: &mut Renderer) -> Rendering {
 /// How many series that many guests have, without rendering them: a filter must not pay for what it leaves out.
 fn series_of(guests: u32) -> usize {
     let [one, two] = [1, 2].map(|guests| {
-        let text = rendering(&Host::new(guests), &mut Renderer::default()).text();
+        let text = rendering(&Host::new(guests, Shape::USUAL), &mut Renderer::default()).text();
         text.lines().filter(|line| !line.starts_with('#')).count()
     });
     one + (two - one) * (guests as usize - 1)

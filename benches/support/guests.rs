@@ -85,8 +85,10 @@ pub(crate) struct Shape {
 }
 
 impl Shape {
-    /// The usual guest.
+    /// The smallest that is of use.
     pub(crate) const SMALL: Self = Self { vcpus: 1, disks: 1, nics: 1, balloon: false };
+    /// The average one of a large host.
+    pub(crate) const USUAL: Self = Self { vcpus: 2, disks: 2, nics: 2, balloon: true };
     /// A database server.
     pub(crate) const LARGE: Self = Self { vcpus: 64, disks: 16, nics: 10, balloon: true };
 }
@@ -188,22 +190,38 @@ fn image(guest: u32, disk: u32) -> String {
     format!("/var/lib/nova/instances/{}/disk-{disk}.qcow2", id(guest))
 }
 
-fn xml(guest: u32) -> String {
+fn xml(shape: Shape, guest: u32) -> String {
+    let disk = |disk| {
+        format!(
+            "<disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='none'/><source file='{}'/>\
+             <target dev='{}' bus='virtio'/></disk>",
+            image(guest, disk),
+            target(disk),
+        )
+    };
+    let nic = |nic| {
+        format!(
+            "<interface type='bridge'><mac address='52:54:{nic:02x}:{:02x}:{:02x}:{:02x}'/><source bridge='br0'/>\
+             <target dev='{}'/><model type='virtio'/><mtu size='1500'/></interface>",
+            guest >> 16 & 0xff,
+            guest >> 8 & 0xff,
+            guest & 0xff,
+            tap(guest, nic),
+        )
+    };
     format!(
         "<domain type='kvm' id='{guest}'><name>{name}</name><uuid>{id}</uuid><memory unit='KiB'>4194304</memory>\
-         <vcpu placement='static'>1</vcpu><os><type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type></os><devices>\
-         <disk type='file' device='disk'><driver name='qemu' type='qcow2' cache='none'/><source file='{image}'/>\
-         <target dev='{target}' bus='virtio'/></disk><interface type='bridge'><mac address='52:54:00:00:00:01'/>\
-         <source bridge='br0'/><target dev='{tap}'/><model type='virtio'/><mtu size='1500'/></interface></devices></domain>",
+         <vcpu placement='static'>{vcpus}</vcpu><os><type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type></os><devices>\
+         {disks}{nics}</devices></domain>",
         name = name(guest),
         id = id(guest),
-        image = image(guest, 0),
-        target = target(0),
-        tap = tap(guest, 0),
+        vcpus = shape.vcpus,
+        disks = (0..shape.disks).map(disk).collect::<String>(),
+        nics = (0..shape.nics).map(nic).collect::<String>(),
     )
 }
 
-/// A store that knows a number of running small guests, each with two samples of every group.
+/// A store that knows a number of running guests, each with two samples of every group.
 pub(crate) struct Host {
     pub(crate) store: Arc<Store>,
     clock: Arc<ManualClock>,
@@ -214,21 +232,29 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    pub(crate) fn new(guests: u32) -> Self {
+    pub(crate) fn new(guests: u32, shape: Shape) -> Self {
         let clock = Arc::new(ManualClock::new());
         let shared: Arc<ManualClock> = Arc::clone(&clock);
         let store = Arc::new(Store::new(shared));
         let mut stale_after = StaleAfter::default();
         for group in Group::ALL {
-            stale_after.set(group, PERIOD * 5 / 2);
+            // Some benches let much time pass, and what is stale would cost nothing.
+            stale_after.set(group, PERIOD * 1_000_000);
         }
         store.configure(stale_after);
-        store.apply_inventory(store.stamp(), inventory(guests));
+        store.apply_inventory(store.stamp(), inventory(guests, shape));
         let request = BulkRequest { groups: Group::ALL.into_iter().collect(), scope: Scope::All };
-        let host = Self { store, clock, request, reply: reply(guests, 2) };
-        host.store.apply_bulk(host.next_period(), &host.request, reply(guests, 1));
+        let host = Self { store, clock, request, reply: reply(guests, shape, 2) };
+        host.store.apply_bulk(host.next_period(), &host.request, reply(guests, shape, 1));
         host.store.apply_bulk(host.next_period(), &host.request, host.reply.clone());
         host
+    }
+
+    /// Makes a snapshot that differs from the last in what costs nothing, some seconds later.
+    pub(crate) fn news(&self) {
+        self.clock.advance(Duration::from_millis(1500));
+        let hint = self.store.snapshot().hint.is_none().then_some("news");
+        self.store.set_hint(hint);
     }
 
     /// Lets a period pass.
@@ -238,27 +264,27 @@ impl Host {
     }
 }
 
-fn inventory(guests: u32) -> InventoryReply {
+fn inventory(guests: u32, shape: Shape) -> InventoryReply {
     let domains = (0..guests).map(|guest| ListedDomain {
         id: id(guest),
         name: name(guest).into(),
         run: Some(RunId(guest + 1)),
         state: None,
-        description: Some(Arc::new(describe(&xml(guest)).expect("the XML above is complete"))),
+        description: Some(Arc::new(describe(&xml(shape, guest)).expect("the XML above is complete"))),
     });
     let versions = HostVersions { hypervisor: "QEMU 7.2.22".into(), daemon: "9.0.0".into(), library: "9.0.0".into() };
     InventoryReply { domains: domains.collect(), versions, failed_descriptions: 0, peer: None }
 }
 
-fn reply(guests: u32, sample: u64) -> BulkReply {
+fn reply(guests: u32, shape: Shape, sample: u64) -> BulkReply {
     let decoder = Decoder::default();
     let mut decode = DecodeCounts::default();
     let mut record = |guest| {
-        let parameters = Parameters::new(Shape::SMALL, guest, sample);
+        let parameters = Parameters::new(shape, guest, sample);
         let figures = decoder.figures(parameters.iter(), &mut decode);
         DomainRecord { id: id(guest), name: name(guest).into(), run: Some(RunId(guest + 1)), figures }
     };
     let records = (0..guests).map(&mut record).collect();
     assert_eq!(decode, DecodeCounts::default(), "the made-up parameters are those that libvirt sends");
-    BulkReply { records, decode }
+    BulkReply { records, decode, ..BulkReply::default() }
 }

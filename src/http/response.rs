@@ -1,7 +1,6 @@
 //! Answers and their bodies.
 
 use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -11,36 +10,55 @@ use hyper::header::{self, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
 
-/// A body of parts whose length is known. Parts may be shared with other answers.
-#[derive(Debug, Default)]
+use crate::export::prometheus::{Stream, TooSlow};
+
+/// A body of parts that are there, which may be shared with other answers, and of a rest that is made while it is sent.
+#[derive(Default)]
 pub struct Parts {
     parts: VecDeque<Bytes>,
     left: u64,
+    rest: Option<Stream>,
+    /// Was the last part made, so that others are to have their turn?
+    made: bool,
 }
 
 impl Parts {
     pub(super) fn new(parts: impl IntoIterator<Item = Bytes>) -> Self {
         let parts: VecDeque<Bytes> = parts.into_iter().filter(|part| !part.is_empty()).collect();
-        Self { left: parts.iter().map(|part| part.len() as u64).sum(), parts }
+        Self { left: parts.iter().map(|part| part.len() as u64).sum(), parts, ..Self::default() }
+    }
+
+    pub(super) fn and(self, rest: Option<Stream>) -> Self {
+        Self { rest, ..self }
     }
 }
 
 impl Body for Parts {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = TooSlow;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let part = self.parts.pop_front();
-        self.left -= part.as_ref().map_or(0, |part| part.len() as u64);
-        Poll::Ready(part.map(|part| Ok(Frame::data(part))))
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, TooSlow>>> {
+        if let Some(part) = self.parts.pop_front() {
+            self.left -= part.len() as u64;
+            return Poll::Ready(Some(Ok(Frame::data(part))));
+        }
+        let Self { rest: Some(rest), made, .. } = &mut *self else { return Poll::Ready(None) };
+        if std::mem::take(made) {
+            // What is sent to this client is made by the thread that serves them all.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let part = rest.next_part();
+        *made = part.is_some() && rest.is_work();
+        Poll::Ready(part.map(|part| part.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.parts.is_empty()
+        self.parts.is_empty() && self.rest.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        if self.rest.is_some() { SizeHint::new() } else { SizeHint::with_exact(self.left) }
     }
 }
 
@@ -48,14 +66,16 @@ impl Body for Parts {
 pub(super) const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// An answer with its length said, which a HEAD request wants too.
+/// An answer with its length said, if it is known, which a HEAD request wants too.
 pub(super) fn answer(status: StatusCode, content_type: HeaderValue, body: Parts) -> Response<Parts> {
-    let length = body.left;
+    let length = body.size_hint().exact();
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, content_type);
-    headers.insert(header::CONTENT_LENGTH, length.into());
+    if let Some(length) = length {
+        headers.insert(header::CONTENT_LENGTH, length.into());
+    }
     // Every answer is of this moment.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response

@@ -81,9 +81,9 @@ impl App {
             STATUS => response::json(StatusCode::OK, &api::status(&snapshot, now)),
             HEALTHY => healthy(&self.store),
             // Whoever is told "ready" and scrapes next must find everything there.
-            READY => match &self.exposition.snapshot().incomplete {
+            READY => match self.exposition.incomplete() {
                 None => response::json(StatusCode::OK, &serde_json::json!({"status": "ready"})),
-                Some(reason) => response::error(StatusCode::SERVICE_UNAVAILABLE, "not_ready", reason),
+                Some(reason) => response::error(StatusCode::SERVICE_UNAVAILABLE, "not_ready", &reason),
             },
             "/" => response::answer(StatusCode::OK, HeaderValue::from_static("text/plain; charset=utf-8"), index()),
             _ => match decoded(&path[DOMAIN.len()..]) {
@@ -103,8 +103,12 @@ impl App {
     }
 
     async fn metrics(&self, gzip: bool) -> Response<Parts> {
-        let scrape = self.exposition.scrape(gzip).await;
-        let mut response = response::answer(StatusCode::OK, response::EXPOSITION, Parts::new(scrape.parts));
+        let Some(scrape) = self.exposition.scrape(gzip).await else {
+            let message = "the metrics are not rendered yet; the host is too busy";
+            return response::error(StatusCode::SERVICE_UNAVAILABLE, "not_rendered", message);
+        };
+        let body = Parts::new(scrape.parts).and(scrape.rest);
+        let mut response = response::answer(StatusCode::OK, response::EXPOSITION, body);
         let headers = response.headers_mut();
         headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
         if scrape.gzip {

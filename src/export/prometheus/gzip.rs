@@ -4,10 +4,12 @@
 //! are blocks of one deflate stream: the first ends with a sync flush on a byte boundary, the second refers to nothing
 //! before itself, and the checksums are combined.
 
+use std::sync::Arc;
+
 use flate2::{Compress, Compression, Crc, FlushCompress};
 
 /// Magic, deflate, no flags, no time, no hints, unknown system.
-const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
+pub(super) const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 0xff];
 
 /// The fastest level: 3 to 5 times smaller for 3 ms a MB. More would cost the host CPU to save loopback traffic.
 const LEVEL: u32 = 1;
@@ -21,8 +23,8 @@ pub(super) struct Deflate {
 #[derive(Debug, Default)]
 pub(super) struct Head {
     /// Header and blocks.
-    pub(super) bytes: Vec<u8>,
-    crc: Crc,
+    pub(super) bytes: Arc<Vec<u8>>,
+    pub(super) crc: Crc,
 }
 
 impl Deflate {
@@ -34,25 +36,25 @@ impl Deflate {
     pub(super) fn head<'a>(&mut self, chunks: impl Iterator<Item = &'a [u8]>, mut buffer: Vec<u8>) -> Head {
         buffer.clear();
         buffer.extend_from_slice(&HEADER);
-        let mut head = Head { bytes: buffer, crc: Crc::new() };
+        let mut crc = Crc::new();
         self.state.reset();
         for chunk in chunks {
-            head.crc.update(chunk);
-            self.run(chunk, &mut head.bytes, FlushCompress::None);
+            crc.update(chunk);
+            self.run(chunk, &mut buffer, FlushCompress::None);
         }
-        self.run(&[], &mut head.bytes, FlushCompress::Sync);
-        head
+        self.run(&[], &mut buffer, FlushCompress::Sync);
+        Head { bytes: Arc::new(buffer), crc }
     }
 
-    /// Compresses the end of one answer, with the trailer for the whole.
-    pub(super) fn tail(&mut self, head: &Head, text: &[u8]) -> Vec<u8> {
+    /// Compresses the end of one answer, with the trailer for the whole; `head` is the checksum of what comes before.
+    pub(super) fn tail(&mut self, head: &Crc, text: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(text.len() / 4 + 64);
         self.state.reset();
         self.run(text, &mut bytes, FlushCompress::Finish);
         let mut crc = Crc::new();
         crc.update(text);
         let mut whole = Crc::new();
-        whole.combine(&head.crc);
+        whole.combine(head);
         whole.combine(&crc);
         bytes.extend_from_slice(&whole.sum().to_le_bytes());
         bytes.extend_from_slice(&whole.amount().to_le_bytes());
@@ -98,7 +100,7 @@ mod tests {
             let chunks: Vec<Vec<u8>> = line.repeat(repeat).chunks(65_536).map(<[u8]>::to_vec).collect();
             let head = deflate.head(chunks.iter().map(Vec::as_slice), vec![1, 2, 3]);
             for tail in [&b""[..], b"tail 1\n", &b"tail 2\n".repeat(3000)] {
-                let end = deflate.tail(&head, tail);
+                let end = deflate.tail(&head.crc, tail);
                 let whole = [&head.bytes[..], &end].concat();
                 assert!(gunzip(&whole) == [&line.repeat(repeat)[..], tail].concat(), "{repeat} lines");
             }

@@ -1,207 +1,267 @@
-//! Label blocks, escaped once and kept: `domain="a",uuid="b",target_device="vda"`.
+//! Label blocks, escaped once and kept: `domain="a",uuid="b"`, and what comes on top: `,target_device="vda"`.
 //!
-//! Also where devices get their names: the one on the host, else the MAC address, else the index, and never the same
-//! twice, since one duplicate series makes Prometheus refuse the whole scrape.
+//! There are dozens of them for each domain, so they lie in one text each domain, one behind the other.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
+use super::code::{Bits, CODE};
+use super::names::Names;
 use super::table::View;
-use crate::model::{DomainDescription, DomainId, NicDescription};
+use crate::model::{DiskDescription, DomainDescription, DomainId, NicDescription};
 use crate::store::Domain;
 
-/// What makes a domain's label blocks; where it is unchanged, the blocks are good still.
-#[derive(Debug)]
-struct Basis {
-    name: Arc<str>,
-    description: Option<usize>,
-    running: bool,
-    vcpus: Vec<u32>,
-    disks: Vec<(Option<u32>, Option<Box<str>>)>,
-    nics: Vec<(u32, Option<Box<str>>)>,
+/// Between a domain's name and its UUID, in its label block.
+pub(super) const TAG: &str = "\",uuid=\"";
+/// How long a UUID is.
+pub(super) const UUID: usize = 36;
+
+/// What labels there are for, beside the domain itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    /// Each vCPU of the sample, in its order.
+    Vcpu,
+    /// Each disk of the sample, in its order.
+    Disk,
+    /// Each NIC of the sample, in its order.
+    Nic,
+    /// `libvirt_domain_info`, one or none.
+    Info,
+    /// `libvirt_domain_openstack_info`, one or none.
+    OpenStack,
+    /// `libvirt_domain_block_stats_info`, of a running domain.
+    DiskInfo,
+    /// `libvirt_domain_interface_stats_info`, of a running domain.
+    NicInfo,
 }
 
-/// The label blocks of one domain.
+impl Of {
+    const COUNT: usize = 7;
+}
+
+/// The labels of one domain.
 #[derive(Debug)]
 pub(super) struct DomainLabels {
-    basis: Basis,
+    /// What they were made from; where it is unchanged, they are good still.
+    basis: Box<[u8]>,
     /// Keeps the description that `basis` knows by address.
     _description: Option<Arc<DomainDescription>>,
-    /// `domain` and `uuid`.
-    pub(super) domain: String,
-    /// One per vCPU of the sample, in its order.
-    pub(super) vcpus: Vec<String>,
-    /// One per disk of the sample; `None` where the name is taken.
-    pub(super) disks: Vec<Option<String>>,
-    /// One per NIC of the sample; `None` where the name is taken.
-    pub(super) nics: Vec<Option<String>>,
-    /// `libvirt_domain_info`.
-    pub(super) info: Option<String>,
-    /// `libvirt_domain_openstack_info`.
-    pub(super) openstack: Option<String>,
-    /// `libvirt_domain_block_stats_info`, of a running domain.
-    pub(super) disk_info: Vec<String>,
-    /// `libvirt_domain_interface_stats_info`, of a running domain.
-    pub(super) nic_info: Vec<String>,
+    /// The block of `domain` and `uuid`, and then all others.
+    text: Box<[u8]>,
+    /// Where in `text` each ends.
+    ends: Box<[u32]>,
+    /// Which of the ends is the first of each kind.
+    firsts: [u16; Of::COUNT + 1],
+    /// The UUID, as packed lines have it.
+    pub(super) uuid: [Bits; 4],
 }
 
-/// The blocks of all domains, kept from rendering to rendering.
+impl DomainLabels {
+    /// `domain` and `uuid`.
+    pub(super) fn block(&self) -> &[u8] {
+        &self.text[..self.ends[0] as usize]
+    }
+
+    /// The further labels of each series of that kind, with a comma before each; `None` where a device's name is taken.
+    pub(super) fn of(&self, kind: Of) -> impl Iterator<Item = Option<&[u8]>> {
+        let [first, end] = [kind as usize, kind as usize + 1].map(|kind| usize::from(self.firsts[kind]));
+        let ends = self.ends[first - 1..end].windows(2).map(|ends| &self.text[ends[0] as usize..ends[1] as usize]);
+        ends.map(|labels| Some(labels).filter(|labels| !labels.is_empty()))
+    }
+}
+
+/// The labels of all domains, kept from rendering to rendering.
 #[derive(Debug, Default)]
 pub(super) struct LabelCache {
     domains: HashMap<DomainId, Arc<DomainLabels>>,
+    /// Where bases are made.
+    basis: Vec<u8>,
 }
 
 impl LabelCache {
-    /// The blocks for a domain with these samples; built anew only if something in them changed.
+    /// The labels for a domain with these samples; made anew only if something in them changed.
     pub(super) fn get(&mut self, view: &View<'_>) -> Arc<DomainLabels> {
+        write_basis(view, &mut self.basis);
         if let Some(labels) = self.domains.get(&view.domain.id)
-            && labels.basis.holds(view)
+            && *labels.basis == *self.basis
         {
             return Arc::clone(labels);
         }
-        let labels = Arc::new(DomainLabels::new(view.domain, Basis::new(view)));
+        let labels = Arc::new(DomainLabels::new(view, self.basis.as_slice().into()));
         self.domains.insert(view.domain.id, Arc::clone(&labels));
         labels
     }
 
-    /// Forgets domains that are gone.
-    pub(super) fn keep_only(&mut self, domains: &imbl::Vector<Arc<Domain>>) {
-        // Each of these has its labels here, so there are others only if there are more.
+    /// Forgets domains that are gone, once each of these has its labels here.
+    pub(super) fn keep_only<'d>(&mut self, domains: impl ExactSizeIterator<Item = &'d Arc<Domain>>) {
+        // There are others only if there are more.
         if self.domains.len() > domains.len() {
-            let known: HashSet<DomainId> = domains.iter().map(|domain| domain.id).collect();
+            let known: HashSet<DomainId> = domains.map(|domain| domain.id).collect();
             self.domains.retain(|id, _| known.contains(id));
         }
     }
 }
 
-fn address(description: Option<&Arc<DomainDescription>>) -> Option<usize> {
-    description.map(|description| Arc::as_ptr(description).addr())
-}
-
-impl Basis {
-    fn new(view: &View<'_>) -> Self {
-        let View { domain, vcpu, disks, interface, .. } = view;
-        Self {
-            name: Arc::clone(&domain.name),
-            description: address(domain.description.as_ref()),
-            running: domain.run.is_some(),
-            vcpus: vcpu.map(|sample| sample.vcpus.iter().map(|v| v.index).collect()).unwrap_or_default(),
-            disks: disks.iter().map(|disk| (disk.index, disk.name.map(Into::into))).collect(),
-            nics: interface
-                .map(|s| s.interfaces.iter().map(|n| (n.index, n.name.clone())).collect())
-                .unwrap_or_default(),
-        }
+/// Everything that the labels of a domain are made from, in such a form that no two bases are the same by chance.
+fn write_basis(view: &View<'_>, basis: &mut Vec<u8>) {
+    let View { domain, vcpu, disks, interface, .. } = view;
+    basis.clear();
+    let text = |basis: &mut Vec<u8>, text: Option<&str>| {
+        basis.extend_from_slice(&text.map_or(u32::MAX, |text| text.len() as u32).to_ne_bytes());
+        basis.extend_from_slice(text.unwrap_or_default().as_bytes());
+    };
+    text(basis, Some(&domain.name));
+    let description = domain.description.as_ref().map_or(0, |description| Arc::as_ptr(description).addr());
+    basis.extend_from_slice(&description.to_ne_bytes());
+    basis.push(domain.run.is_some().into());
+    let vcpus = vcpu.map_or(&[][..], |sample| &sample.vcpus);
+    let nics = interface.map_or(&[][..], |sample| &sample.interfaces);
+    for count in [vcpus.len(), disks.len(), nics.len()] {
+        basis.extend_from_slice(&count.to_ne_bytes());
     }
-
-    /// Would a new basis be the same?
-    fn holds(&self, view: &View<'_>) -> bool {
-        let View { domain, vcpu, disks, interface, .. } = view;
-        let vcpus = vcpu.map_or(&[][..], |sample| &sample.vcpus);
-        let nics = interface.map_or(&[][..], |sample| &sample.interfaces);
-        self.name == domain.name
-            && self.description == address(domain.description.as_ref())
-            && self.running == domain.run.is_some()
-            && self.vcpus.iter().eq(vcpus.iter().map(|vcpu| &vcpu.index))
-            && self.disks.len() == disks.len()
-            && self
-                .disks
-                .iter()
-                .zip(disks)
-                .all(|(known, disk)| known.0 == disk.index && known.1.as_deref() == disk.name)
-            && self.nics.len() == nics.len()
-            && self.nics.iter().zip(nics).all(|(known, nic)| known.0 == nic.index && known.1 == nic.name)
+    vcpus.iter().for_each(|vcpu| basis.extend_from_slice(&vcpu.index.to_ne_bytes()));
+    for disk in disks {
+        basis.extend_from_slice(&disk.index.unwrap_or(u32::MAX).to_ne_bytes());
+        text(basis, disk.name);
+    }
+    for nic in nics {
+        basis.extend_from_slice(&nic.index.to_ne_bytes());
+        text(basis, nic.name.as_deref());
     }
 }
 
 impl DomainLabels {
-    fn new(domain: &Domain, basis: Basis) -> Self {
-        let mut own = String::new();
-        push(&mut own, "domain", &domain.name);
-        let _ = write!(own, ",uuid=\"{}\"", domain.id);
-        let with = |labels: &[(&str, &str)]| {
-            let mut block = own.clone();
-            for (name, value) in labels {
-                push(&mut block, name, value);
-            }
-            block
-        };
+    fn new(view: &View<'_>, basis: Box<[u8]>) -> Self {
+        let domain = view.domain;
         let description = domain.description.as_deref();
-        let described = description.filter(|_| basis.running);
+        let described = description.filter(|_| domain.run.is_some());
+        let (disks, nics) = (described.map_or(&[][..], |it| &it.disks), described.map_or(&[][..], |it| &it.nics));
+        let vcpus = view.vcpu.map_or(&[][..], |sample| &sample.vcpus);
+        let sampled_nics = view.interface.map_or(&[][..], |sample| &sample.interfaces);
 
-        let mut disk_names = Names::default();
-        let disks: Vec<_> = basis
-            .disks
-            .iter()
-            .map(|(index, name)| {
-                // Without a place of its own it bears the name under which it was asked for.
-                let Some(index) = *index else { return disk_names.only(name.as_deref()?) };
-                let target = described.and_then(|it| it.disks.get(index as usize)).map(|disk| &*disk.target);
-                disk_names.take(index, &[name.as_deref(), target], "disk")
-            })
-            .collect();
-        let mut nic_names = Names::default();
-        let nics: Vec<_> = basis
-            .nics
-            .iter()
-            .map(|(index, name)| {
-                let nic = described.and_then(|it| it.nics.get(*index as usize));
-                nic_names.take(*index, &[name.as_deref(), nic.map(|nic| &*nic.target), nic.map(|nic| &*nic.mac)], "nic")
-            })
-            .collect();
+        let mut names = Names::default();
+        let disk_names = view.disks.iter().map(|disk| {
+            // Without a place of its own it bears the name under which it was asked for.
+            let Some(index) = disk.index else { return names.only(disk.name?) };
+            let target = disks.get(index as usize).map(|disk| &*disk.target);
+            names.take(index, &[disk.name, target], "disk")
+        });
+        let disk_names: Vec<_> = disk_names.collect();
+        let mut names = Names::default();
+        let nic_names = sampled_nics.iter().map(|sampled| {
+            let nic = nics.get(sampled.index as usize);
+            let said = [sampled.name.as_deref(), nic.map(|nic| &*nic.target), nic.map(|nic| &*nic.mac)];
+            names.take(sampled.index, &said, "nic")
+        });
+        let nic_names: Vec<_> = nic_names.collect();
 
-        let device = |name: &Option<String>| name.as_deref().map(|name| with(&[("target_device", name)]));
-        let mut info_names = Names::default();
-        let nic_info = described.map_or(&[][..], |it| &it.nics).iter().enumerate().filter_map(|(place, nic)| {
-            let index = u32::try_from(place).ok()?;
-            // A NIC that is sampled bears the same name in both places.
-            let sampled =
-                basis.nics.iter().zip(&nics).find(|((n, _), _)| *n == index).and_then(|(_, name)| name.as_deref());
-            let name = info_names.take(index, &[sampled, Some(&nic.target), Some(&nic.mac)], "nic")?;
-            Some(with(&nic_labels(&name, nic)))
-        });
-        let nic_info: Vec<String> = nic_info.collect();
-        let mut disk_info_names = Names::default();
-        let disk_info = described.map_or(&[][..], |it| &it.disks).iter().enumerate().filter_map(|(place, disk)| {
-            let name = disk_info_names.take(u32::try_from(place).ok()?, &[Some(&disk.target)], "disk")?;
-            Some(with(&[
-                ("target_device", &name),
-                ("disk_type", &disk.disk_type),
-                ("target_bus", &disk.target_bus),
-                ("driver_name", &disk.driver_name),
-                ("driver_type", &disk.driver_type),
-                ("driver_cache", &disk.driver_cache),
-                ("driver_discard", &disk.driver_discard),
-                ("source_file", &disk.source),
-                ("source_protocol", &disk.source_protocol),
-                ("serial", &disk.serial),
-            ]))
-        });
-        Self {
-            vcpus: basis.vcpus.iter().map(|index| with(&[("vcpu", itoa::Buffer::new().format(*index))])).collect(),
-            disks: disks.iter().map(device).collect(),
-            nics: nics.iter().map(device).collect(),
-            info: description.map(|it| {
-                with(&[("os_type", &it.os_type), ("os_type_arch", &it.os_arch), ("os_type_machine", &it.os_machine)])
-            }),
-            openstack: description.and_then(|it| it.openstack.as_ref()).map(|nova| {
-                with(&[
-                    ("instance_name", &nova.instance_name),
-                    ("instance_id", &nova.instance_id),
-                    ("flavor_name", &nova.flavor_name),
-                    ("user_name", &nova.user_name),
-                    ("user_id", &nova.user_id),
-                    ("project_name", &nova.project_name),
-                    ("project_id", &nova.project_id),
-                ])
-            }),
-            disk_info: disk_info.collect(),
-            nic_info,
-            _description: domain.description.clone(),
-            basis,
-            domain: own,
+        let mut builder = Builder::new(domain);
+        builder.begin(Of::Vcpu);
+        vcpus.iter().for_each(|vcpu| builder.add([("vcpu", itoa::Buffer::new().format(vcpu.index))]));
+        for (kind, names) in [(Of::Disk, &disk_names), (Of::Nic, &nic_names)] {
+            builder.begin(kind);
+            for name in names {
+                match name {
+                    Some(name) => builder.add([("target_device", name)]),
+                    None => builder.add([]),
+                }
+            }
         }
+        builder.begin(Of::Info);
+        if let Some(it) = description {
+            let labels = [("os_type", &it.os_type), ("os_type_arch", &it.os_arch), ("os_type_machine", &it.os_machine)];
+            builder.add(labels.map(|(name, value)| (name, &**value)));
+        }
+        builder.begin(Of::OpenStack);
+        if let Some(nova) = description.and_then(|it| it.openstack.as_ref()) {
+            builder.add([
+                ("instance_name", &*nova.instance_name),
+                ("instance_id", &nova.instance_id),
+                ("flavor_name", &nova.flavor_name),
+                ("user_name", &nova.user_name),
+                ("user_id", &nova.user_id),
+                ("project_name", &nova.project_name),
+                ("project_id", &nova.project_id),
+            ]);
+        }
+        builder.begin(Of::DiskInfo);
+        let mut names = Names::default();
+        for (index, disk) in (0..).zip(disks) {
+            if let Some(name) = names.take(index, &[Some(&*disk.target)], "disk") {
+                builder.add(disk_labels(&name, disk));
+            }
+        }
+        builder.begin(Of::NicInfo);
+        let mut names = Names::default();
+        for (index, nic) in (0..).zip(nics) {
+            // A NIC that is sampled bears the same name in both places.
+            let sampled = sampled_nics.iter().zip(&nic_names).find(|(sampled, _)| sampled.index == index);
+            let sampled = sampled.and_then(|(_, name)| name.as_deref());
+            if let Some(name) = names.take(index, &[sampled, Some(&nic.target), Some(&nic.mac)], "nic") {
+                builder.add(nic_labels(&name, nic));
+            }
+        }
+        builder.finish(basis, domain.description.clone())
     }
+}
+
+/// Labels under construction: kind after kind, in their order.
+struct Builder {
+    text: String,
+    ends: Vec<u32>,
+    firsts: [u16; Of::COUNT + 1],
+    uuid: [Bits; 4],
+}
+
+impl Builder {
+    fn new(domain: &Domain) -> Self {
+        let mut text = String::new();
+        push(&mut text, "domain", &domain.name);
+        // The tag begins with the quote that is there already.
+        let _ = write!(text, "{}{}\"", &TAG[1..], domain.id);
+        let mut uuid = [Bits::default(); 4];
+        let digits = &text.as_bytes()[text.len() - 1 - UUID..text.len() - 1];
+        for (bits, digits) in uuid.iter_mut().zip(digits.chunks(UUID / 4)) {
+            *bits = digits.iter().fold(*bits, |bits, digit| bits.and(CODE.literals[usize::from(*digit)]));
+        }
+        let mut builder = Self { text, ends: Vec::new(), firsts: [0; Of::COUNT + 1], uuid };
+        builder.add([]);
+        builder
+    }
+
+    fn begin(&mut self, kind: Of) {
+        // More devices than that cannot be numbered; what is beyond is not shown.
+        let first = u16::try_from(self.ends.len()).unwrap_or(u16::MAX);
+        self.firsts[kind as usize..].fill(first);
+    }
+
+    fn add<const N: usize>(&mut self, labels: [(&str, &str); N]) {
+        labels.iter().for_each(|(name, value)| push(&mut self.text, name, value));
+        self.ends.push(u32::try_from(self.text.len()).expect("the labels of a domain are far from 4 GB"));
+    }
+
+    fn finish(mut self, basis: Box<[u8]>, description: Option<Arc<DomainDescription>>) -> DomainLabels {
+        self.firsts[Of::COUNT] = u16::try_from(self.ends.len()).unwrap_or(u16::MAX);
+        let Self { text, ends, firsts, uuid } = self;
+        let (text, ends) = (text.into_bytes().into(), ends.into());
+        DomainLabels { basis, _description: description, text, ends, firsts, uuid }
+    }
+}
+
+fn disk_labels<'a>(name: &'a str, disk: &'a DiskDescription) -> [(&'static str, &'a str); 10] {
+    [
+        ("target_device", name),
+        ("disk_type", &disk.disk_type),
+        ("target_bus", &disk.target_bus),
+        ("driver_name", &disk.driver_name),
+        ("driver_type", &disk.driver_type),
+        ("driver_cache", &disk.driver_cache),
+        ("driver_discard", &disk.driver_discard),
+        ("source_file", &disk.source),
+        ("source_protocol", &disk.source_protocol),
+        ("serial", &disk.serial),
+    ]
 }
 
 fn nic_labels<'a>(name: &'a str, nic: &'a NicDescription) -> [(&'static str, &'a str); 6] {
@@ -213,27 +273,6 @@ fn nic_labels<'a>(name: &'a str, nic: &'a NicDescription) -> [(&'static str, &'a
         ("model_type", &nic.model),
         ("mtu_size", &nic.mtu),
     ]
-}
-
-/// Gives each device a name that no other device of the domain has.
-#[derive(Default)]
-struct Names {
-    taken: HashSet<String>,
-}
-
-impl Names {
-    /// That name, unless it is taken.
-    fn only(&mut self, name: &str) -> Option<String> {
-        self.taken.insert(name.to_owned()).then(|| name.to_owned())
-    }
-
-    /// The first candidate that is neither empty nor another device's, else the kind and index; `None` if even that is
-    /// taken.
-    fn take(&mut self, index: u32, candidates: &[Option<&str>], kind: &str) -> Option<String> {
-        let last = format!("{kind}{index}");
-        let said = candidates.iter().flatten().copied().filter(|name| !name.is_empty());
-        said.chain([last.as_str()]).find(|name| self.taken.insert((*name).to_owned())).map(str::to_owned)
-    }
 }
 
 /// Appends `name="value"`, escaped, with a comma where one is due.
@@ -264,22 +303,5 @@ mod tests {
         push(&mut block, "a", "q\" b\\ n\n ü\t");
         push(&mut block, "b", "");
         assert_eq!(block, "a=\"q\\\" b\\\\ n\\n ü\t\",b=\"\"");
-    }
-
-    #[test]
-    fn devices_fall_back_on_mac_and_index_and_never_share_a_name() {
-        let mut names = Names::default();
-        assert_eq!(names.take(0, &[Some("vnet0"), None], "nic").as_deref(), Some("vnet0"));
-        assert_eq!(
-            names.take(1, &[None, Some(""), Some("52:54:00:00:00:01")], "nic").as_deref(),
-            Some("52:54:00:00:00:01")
-        );
-        assert_eq!(names.take(2, &[Some(""), None], "nic").as_deref(), Some("nic2"));
-        assert_eq!(
-            names.take(3, &[Some("vnet0"), Some("52:54:00:00:00:03")], "nic").as_deref(),
-            Some("52:54:00:00:00:03")
-        );
-        assert_eq!(names.take(4, &[Some("nic5")], "nic").as_deref(), Some("nic5"));
-        assert_eq!(names.take(5, &[Some("vnet0")], "nic"), None, "nothing is left to call it");
     }
 }

@@ -1,14 +1,25 @@
-//! /metrics: a table of metric families ([`table`]), a writer that turns a snapshot into text ([`render`]), and the
-//! publisher that does so once per snapshot for all scrapes ([`publisher`]).
+//! /metrics: a table of metric families ([`table`]), which becomes lines ([`series`]) from what is fresh of a snapshot
+//! ([`mod@view`]); they are kept as text, or, on a host with many guests, packed alone ([`render`], [`packed`]). The publisher
+//! ([`publisher`]) does so once for all scrapes; what moves meanwhile ([`ages`]) is written per scrape.
 
+mod ages;
+mod code;
 mod gzip;
 mod labels;
+mod lines;
+mod names;
+mod packed;
+mod packer;
 mod publisher;
 mod reference;
 mod render;
+mod series;
+mod stream;
 mod table;
 mod value;
+mod view;
 
-pub use publisher::{Exposition, Scrape, start};
+pub use publisher::{Exposition, Scrape, start, start_with};
 pub use reference::markdown;
 pub use render::{Options, Renderer, Rendering};
+pub use stream::{Stream, TooSlow};

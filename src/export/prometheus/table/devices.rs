@@ -3,6 +3,7 @@
 use super::Kind::{Counter, Gauge};
 use super::Read::Info;
 use super::{Family, disk, disk_size, nic, row};
+use crate::export::prometheus::labels::Of;
 use crate::export::prometheus::value::{int, nanos};
 
 pub(super) static FAMILIES: &[Family] = &[
@@ -99,7 +100,7 @@ pub(super) static FAMILIES: &[Family] = &[
             "XML",
             "target_device, disk_type, target_bus, driver_name, driver_type, driver_cache, driver_discard, source_file, source_protocol, serial",
         ),
-        Info(|labels| &labels.disk_info),
+        Info(Of::DiskInfo),
     ),
     nic(
         "libvirt_domain_interface_stats_receive_bytes_total",
@@ -162,6 +163,6 @@ pub(super) static FAMILIES: &[Family] = &[
         ("libvirt_domain_interface_stats_info", "1"),
         "What the NIC of a running domain is; always 1.",
         ("XML", "target_device, interface_type, source_bridge, mac_address, model_type, mtu_size"),
-        Info(|labels| &labels.nic_info),
+        Info(Of::NicInfo),
     ),
 ];

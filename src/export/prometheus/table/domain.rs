@@ -4,6 +4,7 @@ use super::Kind::{Counter, Gauge};
 use super::Read::{self, Info};
 use super::{Family, domain, row, vcpu};
 use super::{Value, View};
+use crate::export::prometheus::labels::Of;
 use crate::export::prometheus::value::{int, kib, nanos, signed};
 use crate::model::{DomainHealth, Group};
 
@@ -13,14 +14,14 @@ pub(super) static FAMILIES: &[Family] = &[
         ("libvirt_domain_info", "1"),
         "What the domain emulates; always 1.",
         ("XML", "os_type, os_type_arch, os_type_machine"),
-        Info(|labels| labels.info.as_slice()),
+        Info(Of::Info),
     ),
     row(
         Gauge,
         ("libvirt_domain_openstack_info", "1"),
         "What OpenStack Nova says about the domain; always 1.",
         ("XML metadata", "instance_name, instance_id, flavor_name, user_name, user_id, project_name, project_id"),
-        Info(|labels| labels.openstack.as_slice()),
+        Info(Of::OpenStack),
     ),
     domain(
         Group::State,

@@ -21,7 +21,7 @@ pub(super) static FAMILIES: &[Family] = &[
         ("inventory", ""),
         Host(|host, emit| {
             if host.list_is_fresh {
-                emit(&[], Value::Int(host.views.len() as u64));
+                emit(&[], Value::Int(host.snapshot.domains.len() as u64));
             }
         }),
     ),
@@ -50,12 +50,7 @@ fn domains_by_state(host: &HostView<'_>, emit: Emit<'_>) {
         return;
     }
     // Every state has its series, so that a sum over time has no holes.
-    let mut counts = [0_u64; 9];
-    for view in host.views {
-        let state = view.state.and_then(|(state, _)| usize::try_from(state?).ok());
-        counts[state.filter(|state| *state < 8).unwrap_or(8)] += 1;
-    }
-    for (state, count) in (0_i64..).zip(counts) {
+    for (state, count) in (0_i64..).zip(host.by_state) {
         emit(&[("state", state_name(state))], Value::Int(count));
     }
 }

@@ -7,7 +7,7 @@ mod domain;
 mod host;
 mod memory;
 
-use super::labels::DomainLabels;
+use super::labels::Of;
 use super::value::Value;
 use crate::model::{
     BalloonSample, Block, BlockInfo, CpuSample, Group, Interface, InterfaceSample, Stamp, Vcpu, VcpuSample,
@@ -76,8 +76,25 @@ pub(super) struct Disk<'a> {
 /// The host as a whole.
 pub(super) struct HostView<'a> {
     pub(super) snapshot: &'a Snapshot,
-    pub(super) views: &'a [View<'a>],
     pub(super) list_is_fresh: bool,
+    /// How many domains are in each state, by its number; the last are those of which no fresh sample tells it.
+    pub(super) by_state: [u64; STATES + 1],
+}
+
+/// States that libvirt knows.
+pub(super) const STATES: usize = 8;
+
+impl<'a> HostView<'a> {
+    /// A host whose domains are counted yet.
+    pub(super) fn new(snapshot: &'a Snapshot, list_is_fresh: bool) -> Self {
+        Self { snapshot, list_is_fresh, by_state: [0; STATES + 1] }
+    }
+
+    /// Counts a domain.
+    pub(super) fn count(&mut self, view: &View<'_>) {
+        let state = view.state.and_then(|(state, _)| usize::try_from(state?).ok());
+        self.by_state[state.filter(|state| *state < STATES).unwrap_or(STATES)] += 1;
+    }
 }
 
 /// Receives the series of a host family: label block without braces, value.
@@ -97,8 +114,8 @@ pub(super) enum Read {
     DiskSize(fn(&BlockInfo) -> Option<u64>, fn(&Block) -> Option<u64>),
     /// One per NIC.
     Nic(fn(&Interface) -> Option<Value>),
-    /// Value 1 for each of the label blocks.
-    Info(fn(&DomainLabels) -> &[String]),
+    /// Value 1 for each of the labels.
+    Info(Of),
 }
 
 const fn row(
