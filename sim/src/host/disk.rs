@@ -53,6 +53,9 @@ pub(super) enum Source {
     },
 }
 
+/// Places of a SATA controller.
+const SATA_UNITS: u32 = 6;
+
 /// What it does against the activity of its guest.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Work {
@@ -156,8 +159,18 @@ impl Disk {
         match self.bus {
             Bus::Virtio => format!("virtio-disk{}", self.place),
             Bus::Scsi => format!("scsi0-0-0-{}", self.place),
-            Bus::Sata => format!("sata0-0-{}", self.place),
+            Bus::Sata => format!("sata{}-0-{}", self.controller(), self.unit()),
         }
+    }
+
+    /// The controller that a drive is at: SATA has six places each.
+    pub(super) fn controller(&self) -> u32 {
+        if self.bus == Bus::Sata { self.place / SATA_UNITS } else { 0 }
+    }
+
+    /// Its place there.
+    pub(super) fn unit(&self) -> u32 {
+        self.place - self.controller() * SATA_UNITS
     }
 
     /// The file or device, if it is the host's own.

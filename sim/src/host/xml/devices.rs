@@ -80,8 +80,14 @@ fn write_disk(xml: &mut Writer, pci: Pci, disk: &Disk, iothreads: bool) {
     if disk.bus == Bus::Virtio {
         pci.address(xml, disk.slot);
     } else {
-        let unit = disk.place.to_string();
-        let address = [("type", "drive"), ("controller", "0"), ("bus", "0"), ("target", "0"), ("unit", unit.as_str())];
+        let (controller, unit) = (disk.controller().to_string(), disk.unit().to_string());
+        let address = [
+            ("type", "drive"),
+            ("controller", controller.as_str()),
+            ("bus", "0"),
+            ("target", "0"),
+            ("unit", unit.as_str()),
+        ];
         xml.empty("address", &address);
     }
     xml.close();
@@ -141,9 +147,9 @@ fn backing_store(xml: &mut Writer, chain: &[String], index: u32) {
 
 fn controllers(xml: &mut Writer, pci: Pci, guest: &Guest) {
     let shape = &guest.shape;
-    let mut controller = |kind: &str, model: Option<&str>, alias: &str, slot: Option<u32>| {
-        let model = model.map(|model| ("model", model));
-        let attributes: Vec<_> = [("type", kind), ("index", "0")].into_iter().chain(model).collect();
+    let mut controller = |kind: &str, index: u32, model: Option<&str>, alias: &str, slot: Option<u32>| {
+        let (index, model) = (index.to_string(), model.map(|model| ("model", model)));
+        let attributes: Vec<_> = [("type", kind), ("index", index.as_str())].into_iter().chain(model).collect();
         xml.open("controller", &attributes);
         pci.alias(xml, alias);
         if let Some(slot) = slot {
@@ -151,16 +157,20 @@ fn controllers(xml: &mut Writer, pci: Pci, guest: &Guest) {
         }
         xml.close();
     };
-    controller("usb", Some("qemu-xhci"), "usb", Some(slots::USB));
+    controller("usb", 0, Some("qemu-xhci"), "usb", Some(slots::USB));
     controller(
         "pci",
+        0,
         Some(if pci.q35 { "pcie-root" } else { "pci-root" }),
         if pci.q35 { "pcie.0" } else { "pci.0" },
         None,
     );
-    controller("scsi", Some("virtio-scsi"), "scsi0", Some(slots::SCSI));
-    if shape.disks.iter().any(|disk| disk.bus == Bus::Sata) {
-        controller("sata", None, "sata0", None);
+    controller("scsi", 0, Some("virtio-scsi"), "scsi0", Some(slots::SCSI));
+    let drives = shape.disks.iter().filter(|disk| disk.bus == Bus::Sata);
+    for index in 0..drives.map(|disk| disk.controller() + 1).max().unwrap_or(0) {
+        // The chip set's own is called so.
+        let alias = if index == 0 && pci.q35 { "ide".to_owned() } else { format!("sata{index}") };
+        controller("sata", index, None, &alias, None);
     }
     if pci.q35 {
         for port in 1..shape.end_of_slots() {
