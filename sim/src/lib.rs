@@ -8,23 +8,33 @@
 //! | `limits` | what libvirtd allows |
 //! | `server` | the socket, its connections, and the pool of workers |
 //! | `procedures` | the table of procedures, and how each is answered |
-//! | `faults` | guests in trouble: who waits for whom |
+//! | `faults` | guests in trouble, who waits for whom; rules about calls: slow, failing, damaged |
 //! | `daemon` | what all connections share |
+//! | `command`, `values` | what it can be told to do, in one type for all who tell it |
+//! | `control` | commands carried out; the control socket |
+//! | `scenario` | commands in a file, with their times |
 //! | `simulator` | all of it in one value that runs |
 //! | `cli` | the command line |
 
 #![forbid(unsafe_code)]
 
 pub mod cli;
+pub mod command;
+mod control;
 mod daemon;
 mod faults;
 pub mod host;
 pub mod limits;
 mod procedures;
+mod scenario;
 mod server;
 mod simulator;
+pub mod values;
 pub mod wire;
 pub mod xdr;
 
+pub use control::{CommandError, ConnectionStatus, GuestStatus, Reply, Status};
+pub use daemon::ProcedureCount;
+pub use scenario::{Entry, Scenario, ScenarioError};
 pub use server::{PoolStatus, SocketError};
 pub use simulator::{Settings, Simulator, StartError};

@@ -63,6 +63,11 @@ impl Encoder {
         self.bytes.truncate(len);
     }
 
+    /// Adds zeros up to a length.
+    pub(crate) fn fill_up(&mut self, len: usize) {
+        self.bytes.resize(len.max(self.bytes.len()), 0);
+    }
+
     /// Makes room, if it is known how much will come.
     pub fn reserve(&mut self, bytes: usize) {
         self.bytes.reserve(bytes);

@@ -93,6 +93,13 @@ pub(crate) struct Look {
     pub(crate) occupied: bool,
 }
 
+impl Look {
+    /// Nobody harmed it. A call may be at it.
+    pub(crate) fn is_well(&self) -> bool {
+        !self.frozen && !self.storage_hangs && !self.locked
+    }
+}
+
 /// All guests in trouble.
 #[derive(Debug, Default)]
 pub(crate) struct Troubles {

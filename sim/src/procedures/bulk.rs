@@ -3,10 +3,10 @@
 //! Guest by guest, as the QEMU driver does it: its lock, its job if a group needs the monitor, its record. Whoever hangs
 //! holds up all who come behind it.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::{Caller, Written, filter};
-use crate::faults::{Patience, Uuid, Wants};
+use crate::faults::{About, Patience, Uuid, Wants};
 use crate::host::{Depth, Guest, groups};
 use crate::limits::{DOMAINS, MESSAGE_BYTES, STRING_BYTES};
 use crate::wire::{RpcError, TypedParams, code, get_domain};
@@ -49,7 +49,7 @@ pub(super) async fn answer(caller: &Caller<'_>, input: &mut Decoder<'_>, out: &m
         if number % TURN == TURN - 1 {
             tokio::task::yield_now().await;
         }
-        records += usize::from(record(caller, guest, asked, flags & NOWAIT != 0, out).await);
+        records += usize::from(record(caller, guest, asked, flags & NOWAIT != 0, out).await?);
         if out.len() > MESSAGE_BYTES {
             return Err(RpcError::too_long());
         }
@@ -81,18 +81,32 @@ async fn choose(caller: &Caller<'_>, mut named: Vec<Uuid>, flags: u32) -> Vec<Uu
 }
 
 /// Writes the record of a guest; false if it is gone.
-async fn record(caller: &Caller<'_>, uuid: &Uuid, asked: u32, no_wait: bool, out: &mut Encoder) -> bool {
+async fn record(
+    caller: &Caller<'_>,
+    uuid: &Uuid,
+    asked: u32,
+    no_wait: bool,
+    out: &mut Encoder,
+) -> Result<bool, RpcError> {
     let (host, troubles) = (&caller.daemon.host, &caller.daemon.troubles);
     troubles.lock_free(uuid).await;
-    let Some(wants) = host.read().get(uuid).map(|guest| wants(guest, asked)) else { return false };
+    let (wants, delay) = {
+        let host = host.read();
+        let Some(guest) = host.get(uuid) else { return Ok(false) };
+        let about = About::Guest(guest.name());
+        if let Some(error) = caller.daemon.rules.failure(caller.procedure, about) {
+            return Err(error);
+        }
+        (wants(guest, asked), caller.daemon.rules.delay(caller.procedure, about))
+    };
     let patience = if no_wait { Patience::None } else { Patience::For(caller.daemon.times.job_wait) };
-    let entered = troubles.enter(uuid, wants, caller.procedure.name, patience, Duration::ZERO).await;
+    let entered = troubles.enter(uuid, wants, caller.procedure.name, patience, delay).await;
     let depth = if entered.is_ok() { Depth::Whole } else { Depth::NoMonitor };
     let host = host.read();
-    let Some(guest) = host.get(uuid) else { return false };
+    let Some(guest) = host.get(uuid) else { return Ok(false) };
     super::domain::put(out, guest);
     TypedParams::array(out, |sink| guest.stats(asked, depth, SystemTime::now(), sink));
-    true
+    Ok(true)
 }
 
 fn wants(guest: &Guest, asked: u32) -> Wants {

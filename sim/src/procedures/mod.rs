@@ -8,19 +8,20 @@ mod filter;
 mod table;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use parking_lot::Mutex;
 
+use crate::command::ReplyLimit;
 use crate::daemon::Daemon;
-use crate::faults::{Patience, Uuid, Wants};
+use crate::faults::{About, Patience, Uuid, Wants};
 use crate::host::{Guest, Host};
 use crate::limits::{MESSAGE_BYTES, STRING_BYTES};
 use crate::server::{Client, Then};
 use crate::wire::{self, Incoming, RpcError, code};
 use crate::xdr::{Decoder, Encoder};
 
-pub(crate) use table::{Procedure, Serve, find};
+pub(crate) use table::{Procedure, Serve, TABLE, find};
 
 /// A reply's payload was written, or there is an error instead.
 pub(crate) type Written = Result<(), RpcError>;
@@ -53,11 +54,41 @@ pub(crate) async fn answer(
         None => Err(unknown(header.procedure)),
         Some(procedure) => serve(daemon, client, procedure, message.payload(), &mut out).await,
     };
-    let written = if out.len() > MESSAGE_BYTES { written.and(Err(RpcError::too_long())) } else { written };
-    match written {
-        Ok(()) => Answer { bytes: wire::finish(out), failed: false, then: Then::Continue },
-        Err(error) => Answer { bytes: error.answer(header), failed: true, then: Then::Continue },
+    let written = written.and_then(|()| bound(daemon, procedure, &mut out));
+    let failed = written.is_err();
+    let mut bytes = match written {
+        Ok(()) => wire::finish(out),
+        Err(error) => error.answer(header),
+    };
+    let then = procedure.map_or(Then::Continue, |procedure| daemon.rules.harm(procedure, &mut bytes));
+    Answer { bytes, failed, then }
+}
+
+/// Refuses a reply that is longer than a message may be.
+fn bound(daemon: &Daemon, procedure: Option<&Procedure>, out: &mut Encoder) -> Written {
+    let bulk = procedure.is_some_and(|procedure| matches!(procedure.serve, Serve::Bulk));
+    let rule = if bulk { daemon.rules.reply_limit() } else { None };
+    let over = |limit: u32| u32::try_from(out.len()).is_ok_and(|len| len > limit);
+    match rule {
+        Some(ReplyLimit { bytes, send: true }) if over(bytes) => {
+            // So long that libvirt.so believes none of it.
+            out.fill_up(MESSAGE_BYTES + 4);
+            Ok(())
+        }
+        Some(ReplyLimit { bytes, send: false }) if over(bytes) => Err(RpcError::too_long()),
+        _ if out.len() > MESSAGE_BYTES => Err(RpcError::too_long()),
+        _ => Ok(()),
     }
+}
+
+/// What the rules about calls, or about a guest's part in them, have to say: a wait, or an error.
+async fn obey(caller: &Caller<'_>) -> Written {
+    let rules = &caller.daemon.rules;
+    let delay = rules.delay(caller.procedure, About::Call);
+    if !delay.is_zero() {
+        tokio::time::sleep(delay).await;
+    }
+    rules.failure(caller.procedure, About::Call).map_or(Ok(()), Err)
 }
 
 async fn serve(
@@ -71,6 +102,9 @@ async fn serve(
         return Err(RpcError::rpc(code::INTERNAL, "internal error: connection not open"));
     }
     let caller = Caller { daemon, client, procedure, now: SystemTime::now() };
+    obey(&caller).await?;
+    // What time it is after the wait.
+    let caller = Caller { now: SystemTime::now(), ..caller };
     let mut input = Decoder::new(payload);
     match procedure.serve {
         Serve::Host(answer) => answer(&caller, &mut input, out),
@@ -103,15 +137,18 @@ async fn serve(
 /// Waits for what a call about one guest needs of it.
 async fn enter(caller: &Caller<'_>, guest: &Uuid, wants: Wants) -> Written {
     let troubles = &caller.daemon.troubles;
-    if !get(&caller.daemon.host.read(), guest)?.is_running() {
-        // Nothing to enter; the file is there.
-        if wants.file {
-            troubles.open_file(guest).await;
-        }
-        return Ok(());
-    }
+    let (rules, procedure) = (&caller.daemon.rules, caller.procedure);
+    let (runs, delay, failure) = {
+        let host = caller.daemon.host.read();
+        let guest = get(&host, guest)?;
+        let about = About::Guest(guest.name());
+        (guest.is_running(), rules.delay(procedure, about), rules.failure(procedure, about))
+    };
+    failure.map_or(Ok(()), Err)?;
+    // Of one that is off there is no monitor to enter; its files are there.
+    let wants = if runs { wants } else { Wants { file: wants.file, ..Wants::default() } };
     let patience = Patience::For(caller.daemon.times.job_wait);
-    troubles.enter(guest, wants, caller.procedure.name, patience, Duration::ZERO).await.map_err(|busy| {
+    troubles.enter(guest, wants, procedure.name, patience, delay).await.map_err(|busy| {
         RpcError::qemu(
             code::OPERATION_TIMEOUT,
             format!(

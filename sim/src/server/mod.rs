@@ -6,7 +6,7 @@ mod listener;
 mod socket;
 mod workers;
 
-pub(crate) use clients::{Client, Clients, Outgoing, Then};
+pub(crate) use clients::{Client, Clients, Then};
 pub(crate) use listener::{Orders, serve};
 pub(crate) use socket::Listening;
 pub use socket::SocketError;
