@@ -1,7 +1,12 @@
-//! The binary: everything is in the library, so that tests and benches reach it.
+//! The `virtstatd` binary: the command line, and the allocator of our own data.
 
-use std::process::ExitCode;
+#![forbid(unsafe_code)]
 
-fn main() -> ExitCode {
+/// Not the C library's, which libvirt.so uses: its many short-lived pieces of each reply and our long-lived samples, side by
+/// side, would scatter both over memory.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+fn main() -> std::process::ExitCode {
     virtstatd::cli::main()
 }
