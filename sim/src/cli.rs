@@ -190,6 +190,8 @@ fn describe(reply: &Reply) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]

@@ -149,6 +149,8 @@ pub(crate) fn run(daemon: &Arc<Daemon>, scenario: Scenario) {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::time::SystemTime;
 
     use super::*;

@@ -91,9 +91,17 @@ impl Simulator {
             .thread_name("simulator")
             .enable_all()
             .build()?;
-        let (listening, control) = {
+        let bound = {
             let _inside = runtime.enter();
-            (Listening::bind(&socket)?, control.as_deref().map(Listening::bind).transpose()?)
+            Listening::bind(&socket).and_then(|at| Ok((at, control.as_deref().map(Listening::bind).transpose()?)))
+        };
+        let (listening, control) = match bound {
+            Ok(bound) => bound,
+            Err(error) => {
+                // Not dropped: whoever calls may be on a runtime too, where that is not allowed.
+                runtime.shutdown_background();
+                return Err(error.into());
+            }
         };
         let handle = runtime.handle().clone();
         let (end, ended) = oneshot::channel();

@@ -33,6 +33,8 @@ pub(super) fn choose(host: &Host, guests: &Guests, fits: impl Fn(&Guest) -> bool
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use std::time::SystemTime;
 
     use super::*;

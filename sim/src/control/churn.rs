@@ -100,14 +100,15 @@ pub(super) fn fits(kind: Happening, guest: &Guest) -> bool {
     let state = guest.state().0;
     match kind {
         Happening::Define | Happening::MigrateIn => false,
-        Happening::Undefine => !guest.is_running(),
-        Happening::Start => !guest.is_running(),
+        Happening::Undefine | Happening::Start => !guest.is_running(),
         Happening::Pause | Happening::Shutdown | Happening::MigrateOut => state == RUNNING,
         Happening::Resume => state == PAUSED,
-        Happening::Stop | Happening::Crash => guest.is_running(),
-        Happening::AttachDisk | Happening::DetachDisk | Happening::AttachNic | Happening::DetachNic => {
-            guest.is_running()
-        }
+        Happening::Stop
+        | Happening::Crash
+        | Happening::AttachDisk
+        | Happening::DetachDisk
+        | Happening::AttachNic
+        | Happening::DetachNic => guest.is_running(),
         Happening::Metadata => true,
     }
 }

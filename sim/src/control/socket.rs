@@ -59,13 +59,13 @@ async fn converse(daemon: Arc<Daemon>, stream: UnixStream) {
 /// # Errors
 /// If nobody is there, or what comes back is no reply.
 pub(crate) fn ask(path: &Path, command: &Command) -> io::Result<Reply> {
+    /// Ten thousand names, and more.
+    const LONGEST: u64 = 1 << 24;
     let mut stream = std::os::unix::net::UnixStream::connect(path)?;
     let mut line = serde_json::to_vec(command)?;
     line.push(b'\n');
     stream.write_all(&line)?;
     let mut reply = String::new();
-    /// Ten thousand names, and more.
-    const LONGEST: u64 = 1 << 24;
     io::BufReader::new(stream.take(LONGEST)).read_line(&mut reply)?;
     Ok(serde_json::from_str(&reply)?)
 }

@@ -89,6 +89,8 @@ fn find(procedure: &str, input: &mut Decoder<'_>) -> Result<Option<()>, Malforme
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use proptest::prelude::*;
 
     use super::*;

@@ -194,6 +194,8 @@ impl Rules {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
     use crate::command::Harm;
     use crate::procedures::find;

@@ -78,19 +78,19 @@ pub(super) fn list_defined(caller: &Caller<'_>, input: &mut Decoder<'_>, out: &m
 
 pub(super) fn by_id<'h>(host: &'h Host, input: &mut Decoder<'_>) -> Result<&'h Guest, RpcError> {
     let id = input.i32()?;
-    host.by_run(id).ok_or_else(|| no_domain(format!("no domain with matching id {id}")))
+    host.by_run(id).ok_or_else(|| no_domain(format_args!("no domain with matching id {id}")))
 }
 
 pub(super) fn by_name<'h>(host: &'h Host, input: &mut Decoder<'_>) -> Result<&'h Guest, RpcError> {
     let name = input.text(STRING_BYTES)?;
-    host.by_name(name).ok_or_else(|| no_domain(format!("no domain with matching name '{name}'")))
+    host.by_name(name).ok_or_else(|| no_domain(format_args!("no domain with matching name '{name}'")))
 }
 
 pub(super) fn by_uuid<'h>(host: &'h Host, input: &mut Decoder<'_>) -> Result<&'h Guest, RpcError> {
     get(host, &input.array()?)
 }
 
-fn no_domain(what: String) -> RpcError {
+fn no_domain(what: std::fmt::Arguments<'_>) -> RpcError {
     RpcError::qemu(code::NO_DOMAIN, format!("Domain not found: {what}"))
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, watch};
@@ -28,8 +28,21 @@ pub(crate) enum Then {
 pub(crate) struct Outgoing {
     pub(crate) bytes: Vec<u8>,
     /// The place of the call that it answers; free when the message is out.
-    pub(crate) _request: Option<OwnedSemaphorePermit>,
+    pub(crate) _request: Option<Request>,
     pub(crate) then: Then,
+}
+
+/// One of the five places for calls, taken; free when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Request {
+    _place: OwnedSemaphorePermit,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Drop for Request {
+    fn drop(&mut self) {
+        self.calls.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// One connection, as the rest of the daemon sees it.
@@ -37,7 +50,9 @@ pub(crate) struct Outgoing {
 pub(crate) struct Client {
     /// Connections are counted from 1, in the order in which they came.
     pub(crate) number: u64,
-    pub(super) requests: Arc<Semaphore>,
+    /// Places for calls. One is taken before a message is read.
+    pub(super) places: Arc<Semaphore>,
+    calls: Arc<AtomicUsize>,
     pub(super) hung: watch::Sender<bool>,
     pub(super) closing: watch::Sender<bool>,
     /// Somebody asked whether we do keepalive, and so can answer pings.
@@ -82,7 +97,13 @@ impl Client {
 
     /// Calls that are open on it.
     pub(crate) fn open_calls(&self) -> usize {
-        CLIENT_REQUESTS - self.requests.available_permits().min(CLIENT_REQUESTS)
+        self.calls.load(Ordering::Relaxed)
+    }
+
+    /// A call has come, and takes the place.
+    pub(super) fn begin(&self, place: OwnedSemaphorePermit) -> Request {
+        self.calls.fetch_add(1, Ordering::Relaxed);
+        Request { _place: place, calls: Arc::clone(&self.calls) }
     }
 
     /// Stops reading and writing, or goes on.
@@ -143,7 +164,8 @@ impl Clients {
         state.accepted += 1;
         let client = Arc::new(Client {
             number: state.accepted,
-            requests: Arc::new(Semaphore::new(CLIENT_REQUESTS)),
+            places: Arc::new(Semaphore::new(CLIENT_REQUESTS)),
+            calls: Arc::default(),
             hung: watch::Sender::new(false),
             closing: watch::Sender::new(false),
             keepalive: Notify::new(),

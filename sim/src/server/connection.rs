@@ -71,16 +71,16 @@ async fn read(daemon: &Arc<Daemon>, client: &Arc<Client>, reader: OwnedReadHalf,
     let pool = daemon.pool();
     let mut reader = BufReader::new(reader);
     loop {
-        let place = async {
-            let request = Arc::clone(&client.requests).acquire_owned().await;
+        let free = async {
+            let place = Arc::clone(&client.places).acquire_owned().await;
             gate.open().await;
-            request
+            place
         };
-        let request = tokio::select! {
-            request = place => request,
+        let place = tokio::select! {
+            place = free => place,
             () = hang_up(reader.get_ref()) => return,
         };
-        let Ok(request) = request else { return };
+        let Ok(place) = place else { return };
         let message = match Incoming::read(&mut reader).await {
             Ok(Some(message)) => message,
             Ok(None) => return,
@@ -94,7 +94,7 @@ async fn read(daemon: &Arc<Daemon>, client: &Arc<Client>, reader: OwnedReadHalf,
             () = hang_up(reader.get_ref()) => return,
         }
         *client.heard.lock() = Instant::now();
-        if !take(daemon, client, &pool, message, request) {
+        if !take(daemon, client, &pool, message, place) {
             return;
         }
     }
@@ -106,7 +106,7 @@ fn take(
     client: &Arc<Client>,
     pool: &Arc<Pool>,
     message: Incoming,
-    request: OwnedSemaphorePermit,
+    place: OwnedSemaphorePermit,
 ) -> bool {
     let header = message.header;
     if header.program == KEEPALIVE {
@@ -121,7 +121,11 @@ fn take(
         }
         let Header { program, version, .. } = header;
         let error = RpcError::rpc(code::RPC, format!("Cannot find program {program} version {version}"));
-        client.send(Outgoing { bytes: error.answer(header), _request: Some(request), then: Then::Continue });
+        client.send(Outgoing {
+            bytes: error.answer(header),
+            _request: Some(client.begin(place)),
+            then: Then::Continue,
+        });
         return true;
     }
     match header.kind {
@@ -131,6 +135,7 @@ fn take(
         _ => return false,
     }
     let procedure = procedures::find(header.procedure);
+    let request = client.begin(place);
     let open = OpenCall::begin(daemon, procedure);
     let (daemon, client) = (Arc::clone(daemon), Arc::clone(client));
     pool.submit(procedure.is_some_and(|procedure| procedure.priority), async move {

@@ -77,17 +77,18 @@ fn clear(path: &Path) -> Result<(), SocketError> {
         Ok(_) => {}
     }
     match UnixStream::connect(path) {
-        Ok(_) => Err(SocketError::InUse(path.to_owned())),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             fs::remove_file(path).map_err(failed("cannot remove what an earlier process left"))
         }
-        // A backlog that is full, say: somebody is there.
-        Err(_) => Err(SocketError::InUse(path.to_owned())),
+        // Somebody is there, if only with a backlog that is full.
+        _ => Err(SocketError::InUse(path.to_owned())),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[tokio::test]
