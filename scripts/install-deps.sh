@@ -8,7 +8,8 @@ usage() {
 usage: scripts/install-deps.sh [run|test|lab|cargo-dir]
 
   run        what building and running virtstatd needs: a C linker, libvirt's headers, a recent cargo (the default)
-  test       that, and all that the tests need: rustfmt and clippy, libvirtd, QEMU, promtool, shellcheck, systemd-analyze
+  test       that, and all that the tests need: rustfmt and clippy, libvirtd, QEMU, promtool, shellcheck,
+             systemd-analyze, other clients of libvirt
   lab        only what tests/lab/lab.sh needs: libvirtd and QEMU
   cargo-dir  install nothing; print the directory of a cargo that is recent enough, or fail
 
@@ -30,7 +31,10 @@ readonly LAB_PACKAGES=(
     libvirt-daemon libvirt-daemon-system libvirt-daemon-driver-qemu libvirt-clients=virsh
     qemu-system-x86=qemu-system-x86_64 binutils=objcopy iproute2=ip procps=pgrep
 )
-readonly TEST_PACKAGES=(prometheus=promtool jq=jq shellcheck=shellcheck systemd=systemd-analyze)
+readonly TEST_PACKAGES=(
+    prometheus=promtool jq=jq shellcheck=shellcheck systemd=systemd-analyze
+    python3-libvirt prometheus-libvirt-exporter
+)
 
 as_root() { if ((EUID == 0)); then "$@"; else sudo "$@"; fi; }
 
@@ -67,11 +71,12 @@ apt_install() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install --yes -qq --no-install-recommends "$@"
 }
 
-# The package with promtool starts a Prometheus server, and at every boot from then on. Only the tool is wanted here.
-install_without_prometheus_server() {
+# The package with promtool starts a Prometheus server, and that of the exporter starts it, at every boot from then on. Only
+# the programs are wanted here.
+install_without_servers() {
     local policy=/usr/sbin/policy-rc.d status=0
     local ours=0
-    if [[ " $* " == *" prometheus "* && ! -e $policy ]]; then
+    if [[ " $* " == *" prometheus"* && ! -e $policy ]]; then
         # shellcheck disable=SC2016 # $1 belongs to the script that is written here
         printf '#!/bin/sh\ncase $1 in prometheus*) exit 101 ;; esac\n' | as_root tee "$policy" >/dev/null
         as_root chmod 755 "$policy"
@@ -80,13 +85,15 @@ install_without_prometheus_server() {
     apt_install "$@" || status=$?
     ((ours == 0)) || as_root rm -f "$policy"
     ((status == 0)) || die "apt-get could not install these packages"
-    if [[ " $* " == *" prometheus "* ]]; then
+    local service
+    for service in prometheus prometheus-libvirt-exporter; do
+        [[ " $* " == *" $service "* ]] || continue
         if [[ -d /run/systemd/system ]]; then
-            as_root systemctl disable --quiet --now prometheus
+            as_root systemctl disable --quiet --now "$service"
         elif command -v update-rc.d >/dev/null; then
-            as_root update-rc.d prometheus disable
+            as_root update-rc.d "$service" disable
         fi
-    fi
+    done
 }
 
 # ---- cargo ----------------------------------------------------------------------------------------------------------
@@ -168,8 +175,8 @@ name_other_packages() {
         arch+=' qemu-base binutils iproute2 procps-ng'
     fi
     if [[ $1 == test ]]; then
-        fedora+=' rustfmt clippy golang-github-prometheus jq ShellCheck systemd'
-        arch+=' prometheus jq shellcheck systemd'
+        fedora+=' rustfmt clippy golang-github-prometheus jq ShellCheck systemd python3-libvirt'
+        arch+=' prometheus jq shellcheck systemd libvirt-python'
     fi
     cat >&2 <<EOF
 deps: there is no apt-get here, so this script cannot install what is needed. Please install it yourself:
@@ -205,7 +212,7 @@ main() {
     if ((${#missing[@]})); then
         need_root_for "${missing[@]}"
         apt_update
-        install_without_prometheus_server "${missing[@]}"
+        install_without_servers "${missing[@]}"
         mapfile -t missing < <(missing_of "${wanted[@]}")
         ((${#missing[@]} == 0)) || die "installed, and yet not found: ${missing[*]}"
     fi

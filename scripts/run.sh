@@ -1,24 +1,34 @@
 #!/usr/bin/env bash
-# Builds virtstatd, starts it, shows a first scrape and keeps it in the foreground. Without a libvirtd on this machine
-# it shows libvirt's built-in test driver instead.
+# Builds virtstatd, starts it, shows a first scrape and keeps it in the foreground. Without a libvirtd on this machine, or with
+# --demo, it shows 50 simulated guests, two of which get into trouble.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 readonly LISTEN=${VIRTSTATD_LISTEN:-127.0.0.1:9177}
 readonly READY_SECONDS=30
 
-if [[ ${1:-} == -h || ${1:-} == --help ]]; then
+demo=0
+case ${1:-} in
+'') ;;
+--demo) demo=1 ;;
+-h | --help)
     cat <<'EOF'
-usage: scripts/run.sh
+usage: scripts/run.sh [--demo]
 
-Installs what is missing, builds virtstatd, and runs it in the foreground with this host's VMs, or with libvirt's test
-driver where no libvirtd listens. Its exit status is virtstatd's.
+Installs what is missing, builds virtstatd, and runs it in the foreground with this host's VMs. With --demo, and where no
+libvirtd listens, it starts virtstat-sim beside it: 50 simulated VMs, two of which get into trouble. Its exit status is
+virtstatd's.
 
 environment:
   VIRTSTATD_LISTEN=ADDRESS:PORT   where to serve (default 127.0.0.1:9177)
 EOF
     exit 0
-fi
+    ;;
+*)
+    echo "scripts/run.sh: unknown argument '$1'; try --help" >&2
+    exit 2
+    ;;
+esac
 
 say() { printf '%s\n' "$*"; }
 
@@ -43,6 +53,14 @@ port_taken() {
 }
 
 child=
+simulator=
+directory=
+cleanup() {
+    [[ -z $simulator ]] || { kill -TERM "$simulator" && wait "$simulator"; } 2>/dev/null || true
+    [[ -z $directory ]] || rm -rf "$directory"
+}
+trap cleanup EXIT
+
 forwarded=0
 forward() {
     forwarded=1
@@ -88,22 +106,44 @@ show_first_scrape() {
 
 scripts/install-deps.sh run
 cargo_dir=$(scripts/install-deps.sh cargo-dir)
-PATH=$cargo_dir:$PATH cargo build --release --locked
+readonly built=${CARGO_TARGET_DIR:-target}/release
+PATH=$cargo_dir:$PATH cargo build --release --locked --workspace
 
-if find_libvirtd; then
+# 50 guests on a socket of their own; how to reach them is said once they are there.
+start_simulator() {
+    directory=$(mktemp -d)
+    local socket=$directory/libvirt-sock begin=$SECONDS
+    "$built/virtstat-sim" --socket "$socket" --scenario sim/scenarios/demo.toml --log-level warn >/dev/null &
+    simulator=$!
+    until [[ -S $socket ]]; do
+        if ! kill -0 "$simulator" 2>/dev/null || ((SECONDS - begin > READY_SECONDS)); then
+            say "the simulator does not listen"
+            exit 1
+        fi
+        sleep 0.05
+    done
+    uri="qemu+unix:///system?socket=$socket"
+    say "virtstat-sim has 50 VMs, none of them real. One stops answering after 10 s, the storage of another after 20 s: watch"
+    say "    curl -s http://$LISTEN/api/v1/status"
+    say "and do more to them:"
+    say "    $built/virtstat-sim ctl --control $socket.control --help"
+}
+
+if ((demo)); then
+    start_simulator
+elif find_libvirtd; then
     uri=qemu:///system
-    say "libvirtd listens here: showing this host's VMs ($uri)"
+    say "libvirtd listens here: showing this host's VMs ($uri). 50 simulated ones, two of them in trouble: make demo"
 else
-    uri=test:///default
-    say "No libvirtd listens here, so this shows libvirt's embedded test driver ($uri): one VM, which is not real."
-    say "To see real guests: make lab-up N=20, then make run."
+    say "No libvirtd listens here, so this shows simulated VMs. To see real ones: make lab-up N=20, then make run."
+    start_simulator
 fi
 
 trap forward INT TERM HUP
 # Whoever has the port already would answer in virtstatd's place. virtstatd itself says that the port is in use.
 taken=0
 port_taken && taken=1
-"${CARGO_TARGET_DIR:-target}/release/virtstatd" run --uri "$uri" --listen "$LISTEN" &
+"$built/virtstatd" run --uri "$uri" --listen "$LISTEN" &
 child=$!
 ((taken == 0)) || finish_with_child
 
