@@ -49,6 +49,22 @@ struct Cli {
 #[derive(Subcommand)]
 enum What {
     /// Tell a simulator that runs what to do
+    #[command(after_help = "\
+Try:
+  status                                         how it is, as JSON
+  freeze --count 3; thaw --all                   three monitors that do not answer, and the end of that
+  hang-storage 'web-*' --paths                   block info of these hangs, with the domain's lock held
+  latency 'pareto 5ms 1.5 cap 2s' --domain 'db*' their monitors are slow, now and then very slow
+  latency 200ms --procedure DomainGetXMLDesc     so is this call
+  fail 68 --procedure DomainGetBlockInfo --share 0.1
+  damage half-then-close --next 1                the next reply of all breaks off
+  reply-limit 1000000                            bulk replies over a megabyte are refused
+  change stop NAME; change define --count 10     something happens once
+  churn 20 --mix start=1,stop=1 --for 1m         and all the time
+  restart 5s; silence 10s                        the daemon is gone; the daemon stands still
+
+The same commands, one JSON object a line, go to the control socket: {\"command\":\"freeze\",\"count\":3}.
+In a scenario file they are entries: [[at]], after = \"10s\", command = \"freeze\", count = 3.")]
     Ctl {
         #[command(subcommand)]
         command: Command,
@@ -179,7 +195,8 @@ fn describe(reply: &Reply) -> String {
         Reply::Done { guests } if guests.is_empty() => "done".to_owned(),
         Reply::Done { guests } => {
             let some = guests.iter().take(NAMES).map(String::as_str).collect::<Vec<_>>();
-            let mut text = format!("{} guests: {}", guests.len(), some.join(", "));
+            let plural = if guests.len() == 1 { "" } else { "s" };
+            let mut text = format!("{} guest{plural}: {}", guests.len(), some.join(", "));
             if guests.len() > NAMES {
                 let _ = write!(text, ", and {} more", guests.len() - NAMES);
             }

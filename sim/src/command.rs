@@ -69,7 +69,7 @@ pub struct Guests {
     /// Name, with * and ? as in a shell
     #[serde(skip_serializing_if = "Option::is_none")]
     pub domain: Option<String>,
-    /// So many of them that it can be done to (harm: those that are well), those that came first first
+    /// So many of those that are in no trouble yet, or that are in this one; those that came first first
     #[arg(long, value_name = "N")]
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,

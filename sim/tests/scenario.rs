@@ -129,8 +129,8 @@ fn ctl_does_what_it_says() {
     let mut sorted = names.clone();
     sorted.sort_unstable();
     assert_eq!(process.status()["guests"]["frozen"], serde_json::json!(sorted));
-    assert_eq!(process.told(&format!("thaw {}", names[0])).trim(), format!("1 guests: {}", names[0]));
-    assert_eq!(process.told("thaw --all").trim(), format!("1 guests: {}", names[1]));
+    assert_eq!(process.told(&format!("thaw {}", names[0])).trim(), format!("1 guest: {}", names[0]));
+    assert_eq!(process.told("thaw --all").trim(), format!("1 guest: {}", names[1]));
     assert_eq!(process.told("thaw --all").trim(), "done");
     process.told("lock *");
     assert_eq!(process.status()["guests"]["locked"].as_array().unwrap().len(), 10);
