@@ -42,8 +42,12 @@ fn main() -> ExitCode {
     let cpus = thread::available_parallelism().map_or(1, usize::from);
     let period = period();
     println!("{cpus} CPUs, a sample and a compressed scrape every {} s\n", period.as_secs());
-    println!("| guests | series | MB plain / gzip | first complete, s | daemon's CPU, % of a core | µs a guest and period | RssAnon, MB | scrape, ms | oldest sample, s | simulator's and scraper's CPU, % |");
-    println!("|-------:|-------:|----------------:|------------------:|--------------------------:|----------------------:|------------:|-----------:|-----------------:|---------------------------------:|");
+    println!(
+        "| guests | series | MB plain / gzip | first complete, s | daemon's CPU, % of a core | µs a guest and period | RssAnon, MB | scrape, ms | oldest sample, s | simulator's and scraper's CPU, % |"
+    );
+    println!(
+        "|-------:|-------:|----------------:|------------------:|--------------------------:|----------------------:|------------:|-----------:|-----------------:|---------------------------------:|"
+    );
     let mut points = Vec::new();
     for guests in guests() {
         let measured = measure(guests, period);

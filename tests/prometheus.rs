@@ -3,75 +3,11 @@
 
 mod support;
 
-use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command, Stdio};
-
 use serde_json::Value;
-use support::daemon::{Daemon, config_file, request};
+use support::daemon::{Daemon, config_file};
 use support::lab::{self, GUESTS};
+use support::prometheus::{Prometheus, number};
 use support::wait_for;
-
-/// Debian's Prometheus on loopback, ended when dropped.
-struct Prometheus {
-    child: Child,
-    address: SocketAddr,
-    _directory: tempfile::TempDir,
-}
-
-impl Prometheus {
-    fn scraping(target: SocketAddr) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let config = directory.path().join("prometheus.yml");
-        let text = format!(
-            "global:\n  scrape_interval: 1s\nscrape_configs:\n- job_name: virtstatd\n  static_configs:\n  - targets: ['{target}']\n"
-        );
-        std::fs::write(&config, text).unwrap();
-        // Prometheus cannot be told to choose a port, so one that is free now is chosen for it.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let child = Command::new("prometheus")
-            .arg(format!("--config.file={}", config.display()))
-            .arg(format!("--storage.tsdb.path={}", directory.path().join("data").display()))
-            .arg(format!("--web.listen-address={address}"))
-            .arg("--log.level=error")
-            .stdin(Stdio::null())
-            .spawn()
-            .expect("prometheus is installed (Debian's package prometheus; `make test` installs it)");
-        let prometheus = Self { child, address, _directory: directory };
-        wait_for("Prometheus to be ready", || {
-            let connected = std::net::TcpStream::connect(address).is_ok();
-            (connected && request(address, "GET", "/-/ready", &[]).status == 200).then_some(())
-        });
-        prometheus
-    }
-
-    /// The answer to an API call, which must be a success.
-    fn api(&self, path: &str) -> Value {
-        let answer = request(self.address, "GET", path, &[]);
-        let json = answer.json();
-        assert_eq!(json["status"], "success", "{path}: {json}");
-        json["data"].clone()
-    }
-
-    /// The series that an instant query gives.
-    fn query(&self, expression: &str) -> Vec<Value> {
-        self.api(&format!("/api/v1/query?query={}", encoded(expression)))["result"].as_array().unwrap().clone()
-    }
-}
-
-impl Drop for Prometheus {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn encoded(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
-}
-
-fn number(series: &Value) -> f64 {
-    series["value"][1].as_str().unwrap().parse().unwrap()
-}
 
 /// Every query of a dashboard, with the title of its panel.
 fn queries(panels: &Value, found: &mut Vec<(String, String)>) {
@@ -107,7 +43,7 @@ fn prometheus_scrapes_every_guest_and_answers_the_dashboard() {
     let (_directory, path) = config_file("[sampling]\nperiod = '1s'\n");
     let daemon = Daemon::start(&["--config", &path]);
     daemon.wait_ready();
-    let prometheus = Prometheus::scraping(daemon.address());
+    let prometheus = Prometheus::scraping(daemon.address(), 1);
     wait_for("three scrapes", || {
         let scrapes = prometheus.query("count_over_time(up[5m])");
         scrapes.first().is_some_and(|count| number(count) >= 3.0).then_some(())

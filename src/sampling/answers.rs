@@ -222,7 +222,7 @@ impl Core {
         let only = *only;
         self.skip(open.lane, "refused", 1);
         let domain = snapshot.get(only).map(|domain| Arc::clone(&domain.name)).unwrap_or_default();
-        if self.refused_complaint.is_news(&format!("{only} {error}"), now.at) {
+        if self.refused_complaints.entry(only).or_default().is_news(&error.to_string(), now.at) {
             tracing::warn!(%domain, uuid = %only, %error, "no stats of one domain");
         }
         true

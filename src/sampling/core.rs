@@ -136,7 +136,8 @@ pub(super) struct Core {
     pub(super) bulk_complaint: Complaint,
     pub(super) inventory_complaint: Complaint,
     pub(super) place_complaint: Complaint,
-    pub(super) refused_complaint: Complaint,
+    /// About domains that libvirt refuses calls about.
+    pub(super) refused_complaints: HashMap<DomainId, Complaint>,
 }
 
 impl Core {
@@ -193,7 +194,7 @@ impl Core {
             bulk_complaint: Complaint::default(),
             inventory_complaint: Complaint::default(),
             place_complaint: Complaint::default(),
-            refused_complaint: Complaint::default(),
+            refused_complaints: HashMap::new(),
         }
     }
 
@@ -290,7 +291,9 @@ impl Core {
             let before = std::mem::replace(&mut self.held_back, (monitor, waiting)).1.len();
             self.skip(Lane::Monitor, "unresponsive", others + before);
             if monitor.contains(Group::Cpu) {
-                self.cpu_wanted.extend(alive.iter().map(|domain| domain.id).filter(|id| !may(*id)));
+                // Where no monitor can be asked at all, CPU time of everybody is still to be had without.
+                let all = self.budget.is_exhausted();
+                self.cpu_wanted.extend(alive.iter().map(|domain| domain.id).filter(|id| all || !may(*id)));
             }
             self.aside.clear();
             let skipped = self.monitor.begin(monitor, &residents, &newcomers);
@@ -322,6 +325,7 @@ impl Core {
             snapshot.domains.iter().filter(|domain| domain.run.is_some()).map(|domain| domain.id).collect();
         self.ward.keep_only(&running);
         self.processes.keep_only(&|id| running.contains(&id));
+        self.refused_complaints.retain(|id, _| running.contains(id));
         self.free.keep_only(&running);
         self.monitor.keep_only(&running);
         self.disks.refresh(snapshot);

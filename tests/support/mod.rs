@@ -5,6 +5,7 @@ pub(crate) mod daemon;
 pub(crate) mod exposition;
 pub(crate) mod lab;
 pub(crate) mod libvirtd;
+pub(crate) mod prometheus;
 pub(crate) mod proxy;
 pub(crate) mod storage;
 pub(crate) mod watch;

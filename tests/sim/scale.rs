@@ -1,0 +1,85 @@
+//! Ten thousand guests, with the default period, and a real Prometheus.
+
+use std::io::Read as _;
+use std::time::{Duration, Instant};
+
+use virtstat_sim::{Settings, Simulator};
+
+use crate::TURN;
+use crate::support::daemon::Daemon;
+use crate::support::prometheus::{Prometheus, number};
+
+const GUESTS: u32 = 10_000;
+
+/// This build is not optimised; what an optimised one takes is for `cargo bench --bench scale` to say.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+fn wait_long<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begin.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn ten_thousand_guests_are_sampled_whole_and_a_real_prometheus_takes_them() {
+    let _turn = TURN.lock();
+    let directory = tempfile::tempdir().unwrap();
+    let settings =
+        Settings { domains: GUESTS, shut_off_per_mille: 50, ..Settings::new(directory.path().join("socket")) };
+    let simulator = Simulator::start(settings).expect("the simulator starts");
+    let (running, vcpus, disks) = simulator.with_host(|host| {
+        let running: Vec<_> = host.guests().filter(|guest| guest.is_running()).collect();
+        let now = std::time::SystemTime::now();
+        let vcpus: usize = running.iter().map(|guest| usize::from(guest.info(now).vcpus)).sum();
+        (running.len(), vcpus, running.iter().map(|guest| guest.disk_targets().count()).sum::<usize>())
+    });
+    println!("{running} running, {vcpus} vCPUs, {disks} disks");
+    let begin = Instant::now();
+    let daemon = Daemon::start(&["--uri", &simulator.uri()]);
+    wait_long("the daemon to be ready", || (daemon.get("/-/ready").status == 200).then_some(()));
+    println!("ready after {:.1?}", begin.elapsed());
+
+    // Of so many guests nothing is rendered before somebody asks; this build takes its time for it.
+    let answer = wait_long("the metrics", || {
+        let answer = daemon.request("GET", "/metrics", &["Accept-Encoding: gzip"]);
+        (answer.status == 200).then_some(answer)
+    });
+    assert_eq!(answer.header("content-encoding"), Some("gzip"));
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&answer.body[..]).read_to_string(&mut text).expect("one member, and valid UTF-8");
+    let count = |name: &str| {
+        let start = format!("{name}{{");
+        text.lines().filter(|line| line.starts_with(&start)).count()
+    };
+    assert_eq!(count("libvirt_domain_info_state"), GUESTS as usize);
+    assert_eq!(count("libvirt_domain_info_cpu_time_seconds_total"), running);
+    assert_eq!(count("libvirt_domain_vcpu_time_seconds_total"), vcpus);
+    assert!(count("libvirt_domain_block_stats_info") >= disks, "every disk is described");
+    let plain = daemon.get("/metrics");
+    assert_eq!(plain.status, 200);
+    let series = |text: &str| text.lines().filter(|line| !line.starts_with('#')).count();
+    let (packed, streamed) = (series(&text), series(plain.text()));
+    assert!(packed.abs_diff(streamed) < 100, "{packed} series in gzip, {streamed} in plain text");
+    println!("{packed} series, {} bytes, {} compressed", text.len(), answer.body.len());
+    drop((text, plain, answer));
+
+    let status = daemon.get("/api/v1/status").json();
+    assert_eq!(status["domains"], GUESTS, "{status}");
+    assert!(status["shards"]["monitor"]["calls"].as_u64() > Some(10), "{status}");
+    assert!(status["shards"]["free"]["domains_per_call"].as_u64().is_some_and(|most| most <= 500), "{status}");
+
+    let prometheus = Prometheus::scraping(daemon.address(), 15);
+    let scraped = || prometheus.query("up == 1 and on() count(libvirt_domain_info_state) > 0");
+    wait_long("a scrape", || (!scraped().is_empty()).then_some(()));
+    let of = |expression: &str| number(&prometheus.query(expression)[0]);
+    assert_eq!(of("count(libvirt_domain_info_state)"), f64::from(GUESTS));
+    assert_eq!(of("count(libvirt_domain_info_cpu_time_seconds_total)"), running as f64);
+    assert_eq!(of("scrape_samples_scraped"), of("scrape_samples_post_metric_relabeling"));
+    println!("Prometheus took {} samples in {:.2} s", of("scrape_samples_scraped"), of("scrape_duration_seconds"));
+    assert!(simulator.status().pool.most_busy <= 4, "{:?}", simulator.status().pool);
+}
