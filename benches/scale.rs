@@ -7,6 +7,7 @@
 //! - `VIRTSTATD_BENCH_PERIOD=5`: another sampling period than 15 s
 //! - `VIRTSTATD_BENCH_PLOT=docs/scale.svg`: where to draw the cost of a guest
 
+#[allow(dead_code)] // Every scrape here is on one connection.
 #[path = "support/client.rs"]
 mod client;
 #[path = "support/footprint.rs"]

@@ -1,5 +1,4 @@
 //! A blocking HTTP client that does what a scrape needs and nothing that would be measured along with it.
-#![allow(dead_code)] // Each bench uses a part.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

@@ -68,7 +68,7 @@ fn ask(address: std::net::SocketAddr, case: &[u8], buffer: &mut Vec<u8>) {
 
 #[test]
 fn no_request_gives_an_error_of_the_server() {
-    let daemon = Daemon::start(&["--uri", "test:///default", "--log-level", "error"]);
+    let daemon = Daemon::start(&["--uri", "test:///default"]);
     daemon.wait_ready();
     let (address, mut buffer) = (daemon.address(), Vec::new());
     TARGET.run(|case| ask(address, case, &mut buffer));

@@ -4,6 +4,8 @@
 //! that it is tried first from then on. `VIRTSTATD_FUZZ_CASES` sets how many cases there are in all, `VIRTSTATD_FUZZ_SEED`
 //! repeats a run.
 
+#![allow(clippy::unwrap_used, clippy::cast_possible_truncation)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

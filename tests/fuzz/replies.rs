@@ -82,7 +82,7 @@ fn proxy(socket: &Path, libvirtd: &Path, seed: u64) -> Arc<AtomicU64> {
 /// One call; how it ends is libvirt.so's to say.
 fn call(source: &mut dyn Source, number: usize, everybody: &mut Vec<virtstatd::model::DomainId>) -> bool {
     let groups = Group::ALL.into_iter().filter(|group| group.is_bulk()).collect();
-    let lost = match number % 6 {
+    match number % 6 {
         0 => match source.inventory(&InventoryRequest { full: true, ..InventoryRequest::default() }) {
             Ok(reply) => {
                 everybody.clear();
@@ -102,8 +102,7 @@ fn call(source: &mut dyn Source, number: usize, everybody: &mut Vec<virtstatd::m
             let first = everybody.first().copied();
             first.is_some_and(|id| source.block_info(id, "vda").is_err_and(|error| error.is_disconnect()))
         }
-    };
-    lost
+    }
 }
 
 #[test]
