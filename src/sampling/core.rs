@@ -14,13 +14,14 @@ use super::complaint::Complaint;
 use super::disks::Disks;
 use super::engine::Parts;
 use super::lanes::{Ask, BlockInfoLane, BulkLane, InventoryLane, Lane, Plan};
+use super::link::LinkState;
 use super::pool::{Pool, WorkerId};
 use super::steering::{self, Steering};
 use super::storage::StorageWatch;
 use super::ward::Ward;
 use super::work::{CallId, Job};
 use crate::config::Sampling;
-use crate::model::{DomainEvent, DomainId, Group, GroupSet, Peer, Processes, SourceFactory, Stamp, Standing};
+use crate::model::{DomainEvent, DomainId, Group, GroupSet, Processes, SourceFactory, Stamp, Standing};
 use crate::store::{BlockInfoAnswer, Domain, Part, Shards, Snapshot, Store};
 
 /// A domain that started while we looked on is a newcomer for this long: libvirt may still hold its lock, and a call that
@@ -72,26 +73,6 @@ pub(super) struct Open {
     pub(super) overdue: bool,
     pub(super) place: Option<u64>,
     pub(super) opening: Arc<AtomicBool>,
-}
-
-/// Whether libvirt is there.
-#[derive(Default)]
-pub(super) struct LinkState {
-    /// Has a connection been tried? Before that, nothing is skipped for want of one.
-    pub(super) tried: bool,
-    pub(super) up: bool,
-    pub(super) was_up: bool,
-    /// When it came up the last time.
-    pub(super) since: Option<Instant>,
-    pub(super) peer: Option<Peer>,
-    /// A bulk call lost its connection, and is worth repeating when the list has been read.
-    pub(super) bulk_lost: bool,
-    /// Is the look at every domain's monitor, with which we begin, still to be made?
-    pub(super) admitting: bool,
-    /// Who has been looked at already.
-    pub(super) admitted: HashSet<DomainId>,
-    /// Calls that were known to be stuck when that look began, and whose domains have not been met in it.
-    pub(super) known_stuck: usize,
 }
 
 /// The engine.

@@ -17,6 +17,7 @@ mod dispatch;
 mod engine;
 mod health;
 mod lanes;
+mod link;
 mod overdue;
 mod pool;
 mod questions;
