@@ -67,8 +67,14 @@ impl Rendering {
             Text::Packed(lease) => {
                 if let Some(packed) = lease.get() {
                     let mut inflate = Decompress::new(false);
-                    bytes.reserve(packed.length + 1);
-                    (0..packed.len()).for_each(|piece| packed.unpack(piece, &mut inflate, &mut bytes));
+                    bytes.reserve(packed.length);
+                    let mut text = Vec::new();
+                    for piece in 0..packed.len() {
+                        // Not straight into the whole, of which each call would set to zero what is not written yet.
+                        text.clear();
+                        packed.unpack(piece, &mut inflate, &mut text);
+                        bytes.extend_from_slice(&text);
+                    }
                 }
             }
         }
