@@ -133,11 +133,6 @@ impl Budget {
         self.0.lock().places.values().filter(|entry| entry.class != Class::Free && entry.written_off).count()
     }
 
-    /// Are all places stuck but the one that is kept for calls that enter no monitor?
-    pub(super) fn is_exhausted(&self) -> bool {
-        self.stuck() + 1 >= self.0.lock().limit
-    }
-
     /// How many calls of each kind are open.
     pub(super) fn open(&self) -> [(Kind, usize); Kind::ALL.len()] {
         let state = self.0.lock();

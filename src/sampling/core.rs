@@ -272,9 +272,7 @@ impl Core {
             let before = std::mem::replace(&mut self.held_back, (monitor, waiting)).1.len();
             self.skip(Lane::Monitor, "unresponsive", others + before);
             if monitor.contains(Group::Cpu) {
-                // Where no monitor can be asked at all, CPU time of everybody is still to be had without.
-                let all = self.budget.is_exhausted();
-                self.cpu_wanted.extend(alive.iter().map(|domain| domain.id).filter(|id| all || !may(*id)));
+                self.cpu_wanted.extend(alive.iter().map(|domain| domain.id).filter(|id| !may(*id)));
             }
             self.aside.clear();
             let skipped = self.monitor.begin(monitor, &residents, &newcomers);
