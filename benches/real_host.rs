@@ -4,6 +4,8 @@
 //! Both run in one go, one after the other, against the same guests. A figure that could not be had is a dash, with the
 //! reason below the table.
 
+#[path = "support/chosen.rs"]
+mod chosen;
 #[path = "support/client.rs"]
 mod client;
 
@@ -20,6 +22,7 @@ use virtstatd::config::defaults;
 use virtstatd::libvirt::LibvirtFactory;
 use virtstatd::model::{BulkRequest, Group, Scope, SourceFactory as _};
 
+use chosen::is_wanted;
 use client::Client;
 
 const URI: &str = "qemu:///system";
@@ -57,7 +60,7 @@ const OURS: Counts = Counts { kept: 2_000, fresh: 500, gzip: 500 };
 const THEIRS: Counts = Counts { kept: 100, fresh: 25, gzip: 25 };
 
 fn main() -> ExitCode {
-    if !is_wanted() {
+    if !is_wanted("real_host") {
         return ExitCode::SUCCESS;
     }
     let guests = match running_guests() {
@@ -78,15 +81,6 @@ fn main() -> ExitCode {
         );
     }
     ExitCode::SUCCESS
-}
-
-/// Whoever runs all tests runs this file too and must not wait for it; nor should who names another bench.
-fn is_wanted() -> bool {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let given = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let mut filters = arguments.iter().filter(|argument| !argument.starts_with('-')).peekable();
-    let chosen = filters.peek().is_none() || filters.any(|filter| "real_host".contains(filter.as_str()));
-    given("--bench") && !given("--test") && !given("--list") && chosen
 }
 
 /// No failure: a plain `cargo bench` runs this file too, on machines that have no guests.

@@ -7,6 +7,8 @@
 //! - `VIRTSTATD_BENCH_PERIOD=5`: another sampling period than 15 s
 //! - `VIRTSTATD_BENCH_PLOT=docs/scale.svg`: where to draw the cost of a guest
 
+#[path = "support/chosen.rs"]
+mod chosen;
 #[allow(dead_code)] // Every scrape here is on one connection.
 #[path = "support/client.rs"]
 mod client;
@@ -25,6 +27,7 @@ use std::time::{Duration, Instant};
 use virtstat_sim::{Settings, Simulator};
 use virtstatd::config::defaults;
 
+use chosen::is_wanted;
 use client::Client;
 use footprint::{Watch, cpu_time};
 
@@ -37,7 +40,7 @@ const PERIODS: u32 = 4;
 const PATIENCE: Duration = Duration::from_secs(120);
 
 fn main() -> ExitCode {
-    if !is_wanted() {
+    if !is_wanted("scale") {
         return ExitCode::SUCCESS;
     }
     let cpus = thread::available_parallelism().map_or(1, usize::from);
@@ -60,15 +63,6 @@ fn main() -> ExitCode {
         println!("\n{path} shows it");
     }
     ExitCode::SUCCESS
-}
-
-/// Whoever runs all tests runs this file too and must not wait for it; nor should who names another bench.
-fn is_wanted() -> bool {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let given = |flag: &str| arguments.iter().any(|argument| argument == flag);
-    let mut filters = arguments.iter().filter(|argument| !argument.starts_with('-')).peekable();
-    let chosen = filters.peek().is_none() || filters.any(|filter| "scale".contains(filter.as_str()));
-    given("--bench") && !given("--test") && !given("--list") && chosen
 }
 
 fn period() -> Duration {

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use super::core::{Core, Open, SECOND_LOOK};
 use super::health::Sign;
 use super::lanes::{Ask, BulkLane, Lane};
+use super::overdue::asked;
 use super::storage::Change;
 use super::work::{Answer, Finished, Job};
 use crate::model::{BulkReply, BulkRequest, DomainId, Group, GroupSet, InventoryReply, Scope, SourceError, Stamp};
@@ -207,10 +208,7 @@ impl Core {
             return true;
         }
         let snapshot = self.store.snapshot();
-        let ids: Vec<DomainId> = match &ask.scope {
-            Scope::All => snapshot.domains.iter().filter(|it| it.run.is_some()).map(|domain| domain.id).collect(),
-            Scope::Only(ids) => ids.clone(),
-        };
+        let ids = asked(&snapshot, ask);
         let for_size = matches!(error, SourceError::TooLarge { .. });
         if self.bulk_lane(open.lane).refused(ask, &ids, for_size) {
             self.show_shards();

@@ -31,11 +31,6 @@ impl Usual {
         Some(self.per_domain? * u32::try_from(domains).unwrap_or(u32::MAX))
     }
 
-    /// How long a domain takes, if that is known.
-    pub(super) fn each(&self) -> Option<Duration> {
-        self.per_domain
-    }
-
     /// How long a call about so many domains may take, in a lane of that period.
     ///
     /// At most nine twentieths of the period: what is asked again at once then still begins within half of it.

@@ -106,10 +106,7 @@ impl Core {
     /// the same period.
     fn ask_again(&mut self, lane: Lane, ask: &Ask, begun: Instant, now: Stamp) {
         let snapshot = self.store.snapshot();
-        let ids: Vec<DomainId> = match &ask.scope {
-            Scope::All => snapshot.domains.iter().filter(|it| it.run.is_some()).map(|domain| domain.id).collect(),
-            Scope::Only(ids) => ids.clone(),
-        };
+        let ids = asked(&snapshot, ask);
         let lacking = lacking(&snapshot, ask.groups, &ids, begun);
         if lane == Lane::Monitor {
             // It may be the storage that hangs, and then of more domains than one.
@@ -250,8 +247,7 @@ impl Core {
     pub(super) fn wanted_controls(&self, now: Instant) -> Vec<DomainId> {
         let snapshot = self.store.snapshot();
         if self.link.admitting {
-            let running = snapshot.domains.iter().filter(|it| it.run.is_some()).map(|domain| domain.id);
-            return running.filter(|id| !self.link.admitted.contains(id)).take(ADMITTED_AT_ONCE).collect();
+            return running(&snapshot).filter(|id| !self.link.admitted.contains(id)).take(ADMITTED_AT_ONCE).collect();
         }
         let unjudged = self.calls.iter().filter(|(call, open)| self.is_unjudged(**call, open));
         let mut ids: HashSet<DomainId> = unjudged.flat_map(|(_, open)| self.suspects(&snapshot, open, now)).collect();
@@ -383,6 +379,18 @@ impl Core {
         let blocked = |id| Some((id, self.disks.mount_where(id, |mount| self.storage.is_blocked(mount))?));
         let blocked = self.disks.ids().filter_map(blocked).collect();
         self.ward.set_storage(blocked);
+    }
+}
+
+fn running(snapshot: &Snapshot) -> impl Iterator<Item = DomainId> {
+    snapshot.domains.iter().filter(|domain| domain.run.is_some()).map(|domain| domain.id)
+}
+
+/// Whom a bulk call is about.
+pub(super) fn asked(snapshot: &Snapshot, ask: &Ask) -> Vec<DomainId> {
+    match &ask.scope {
+        Scope::All => running(snapshot).collect(),
+        Scope::Only(ids) => ids.clone(),
     }
 }
 

@@ -102,7 +102,7 @@ impl BulkLane {
             Plan::Whole => None,
             Plan::Shards(fewest) => Some(fewest),
         };
-        let usual = largest(self.usual.each());
+        let usual = largest(self.usual.of(1));
         let most =
             if self.careful == 0 { usual } else { residents.len().div_ceil(MOST_CALLS).clamp(SMALLER[0], usual) };
         self.careful = self.careful.saturating_sub(1);
@@ -125,8 +125,7 @@ impl BulkLane {
             calls: self.queue.len(),
             domains: (!all).then_some(largest),
             bytes: self.shards.knows(residents).then(|| if all { self.shards.size_of(residents) } else { bytes }),
-            limit_bytes: self.shards.limit(),
-            halved: self.shards.halved(),
+            ..LaneShards::default()
         };
     }
 
