@@ -48,13 +48,9 @@ impl Source for LibvirtSource {
 
     fn inventory(&mut self, request: &InventoryRequest) -> Result<InventoryReply, SourceError> {
         let versions = self.versions()?;
-        let list = self
-            .connection
-            .get()
-            .list_all_domains(sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE | sys::VIR_CONNECT_LIST_DOMAINS_INACTIVE)
-            .map_err(|error| self.error("virConnectListAllDomains", &error))?;
+        let list = self.connection.domains().map_err(|error| self.error("virConnectListAllDomains", &error))?;
         let mut reply = InventoryReply { versions, peer: self.peer, ..InventoryReply::default() };
-        for handle in list.into_iter().map(Handle::new) {
+        for handle in list {
             let domain = handle.get();
             // Both are answered from the handle itself, without a call.
             let (Ok(uuid), Ok(name)) = (domain.uuid(), domain.name()) else { continue };

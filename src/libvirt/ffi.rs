@@ -1,8 +1,8 @@
 //! The fence: every unsafe block of the project, around what the `virt` crate lacks or leaks.
 //!
 //! What C hands out is owned by a type that frees it. `virt`'s own wrapper of the bulk call frees the array alone and
-//! leaks the records; its `Drop`s panic when libvirt refuses, so the two handles here log instead; its wrapper of
-//! `virDomainGetBlockInfo` reads memory that a failed call never wrote.
+//! leaks the records; that of the list of domains believes a count in the reply; its `Drop`s panic when libvirt refuses,
+//! so the two handles here log instead; its wrapper of `virDomainGetBlockInfo` reads memory that a failed call never wrote.
 #![allow(unsafe_code)]
 
 mod events;
@@ -47,6 +47,28 @@ impl Connection {
 
     pub(super) fn get(&self) -> &Connect {
         &self.connect
+    }
+
+    /// `virConnectListAllDomains`: all that are defined or run.
+    ///
+    /// `virt`'s own wrapper believes the count, which a reply that is damaged may set beyond the end of its list.
+    pub(super) fn domains(&self) -> Result<Vec<Handle>, Error> {
+        let mut list: *mut sys::virDomainPtr = ptr::null_mut();
+        let flags = sys::VIR_CONNECT_LIST_DOMAINS_ACTIVE | sys::VIR_CONNECT_LIST_DOMAINS_INACTIVE;
+        // SAFETY: the connection is open, and `list` is a local that libvirt sets on success only.
+        if unsafe { sys::virConnectListAllDomains(self.connect.as_ptr(), &raw mut list, flags) } < 0 {
+            return Err(Error::last_error());
+        }
+        let mut handles = Vec::new();
+        if !list.is_null() {
+            // SAFETY: on success the list ends with NULL, and no entry beyond that is read.
+            let entries = (0..).map(|at| unsafe { *list.add(at) }).take_while(|domain| !domain.is_null());
+            // SAFETY: each entry is a reference of its own, which nobody else releases.
+            handles.extend(entries.map(|domain| Handle::new(unsafe { Domain::from_ptr(domain) })));
+            // SAFETY: the array itself is the caller's to free, and libvirt allocates with `malloc`.
+            unsafe { libc::free(list.cast()) };
+        }
+        Ok(handles)
     }
 
     /// Sends lifecycle events of all domains to `sink`, and to no earlier one.
