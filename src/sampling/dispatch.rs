@@ -42,9 +42,14 @@ impl Core {
         self.pump_free(now);
         self.pump_cpu(now);
         if !self.link.admitting {
+            // Who is about to lose a turn to the monitor lane gets one place before it, and the monitor lane the others.
+            if self.block.is_behind(now.at) && !self.calls.values().any(|it| it.lane == Lane::BlockInfo && !it.overdue)
+            {
+                self.pump_block_info(1, now);
+            }
             self.pump_monitor(now);
             self.pump_probation(now);
-            self.pump_block_info(now);
+            self.pump_block_info(usize::MAX, now);
         }
     }
 
@@ -243,14 +248,16 @@ impl Core {
         }
     }
 
-    fn pump_block_info(&mut self, now: Stamp) {
+    /// Asks for so many disks at most.
+    fn pump_block_info(&mut self, mut most: usize, now: Stamp) {
         if !self.counters.is_empty() {
             let ids = std::mem::take(&mut self.counters);
             let targets = ids.into_iter().filter_map(|id| Some((id, self.disks.targets(id)?)));
             let targets: HashMap<_, _> = targets.collect();
             self.block.counters(targets);
         }
-        while self.block.has_work()
+        while most > 0
+            && self.block.has_work()
             && !self.is_sounding()
             && self.pools.block_info.has_room()
             && self.budget.admits(Class::Healthy)
@@ -272,12 +279,13 @@ impl Core {
             if matches!(job, Job::BlockInfo(..)) && !self.storage_known(&[*id], now) {
                 return self.block.put_back(job);
             }
-            let most = deadline::of_one(self.shortest);
-            let deadline = self.block.usual.of(1).map_or(most, |usual| (usual * 4).max(most));
+            let one = deadline::of_one(self.shortest);
+            let deadline = self.block.usual.of(1).map_or(one, |usual| (usual * 4).max(one));
             let call = Call { lane: Lane::BlockInfo, job: job.clone(), ask: None, probation: false, allowed: deadline };
             if !self.call(Kind::BlockInfo, Class::Healthy, call, now) {
                 return self.block.put_back(job);
             }
+            most -= 1;
         }
     }
 

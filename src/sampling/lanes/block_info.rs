@@ -23,6 +23,8 @@ pub(in crate::sampling) struct Disk {
 pub(in crate::sampling) struct BlockInfoLane {
     schedule: Schedule<()>,
     queue: VecDeque<Job>,
+    /// The turn before did not get to all of them.
+    behind: bool,
     pub(in crate::sampling) usual: Usual,
 }
 
@@ -30,7 +32,7 @@ impl BlockInfoLane {
     /// Without a period it is never due, and only asks for counters.
     pub(in crate::sampling) fn new(period: Option<Duration>, now: Instant) -> Self {
         let schedule = Schedule::new(period.map(|period| ((), period)), now);
-        Self { schedule, queue: VecDeque::new(), usual: Usual::default() }
+        Self { schedule, queue: VecDeque::new(), behind: false, usual: Usual::default() }
     }
 
     pub(in crate::sampling) fn is_due(&mut self, now: Instant) -> bool {
@@ -44,6 +46,7 @@ impl BlockInfoLane {
             self.queue.drain(..).partition(|job| matches!(job, Job::BlockInfo(..)));
         let left: HashSet<(DomainId, Box<str>)> = left.into_iter().filter_map(disk_of).collect();
         self.queue = counters;
+        self.behind = !left.is_empty();
         let most = domains.iter().map(|(_, disks)| disks.len()).max().unwrap_or(0);
         let disks = (0..most)
             .flat_map(|round| domains.iter().filter_map(move |(id, disks)| Some((*id, disks.get(round)?.clone()))));
@@ -75,6 +78,15 @@ impl BlockInfoLane {
 
     pub(in crate::sampling) fn has_work(&self) -> bool {
         !self.queue.is_empty()
+    }
+
+    /// Does it risk to end this turn without some disks, or has it so ended the turn before?
+    pub(in crate::sampling) fn is_behind(&self, now: Instant) -> bool {
+        let is_half_over = || {
+            let half = self.schedule.fastest().map(|period| period / 2);
+            self.next().zip(half).is_some_and(|(next, half)| next.saturating_duration_since(now) < half)
+        };
+        self.has_work() && (self.behind || is_half_over())
     }
 
     pub(in crate::sampling) fn clear(&mut self) -> usize {
@@ -145,15 +157,31 @@ mod tests {
 
     #[test]
     fn disks_that_a_turn_did_not_get_to_come_first_in_the_next() {
-        let mut lane = BlockInfoLane::new(None, Instant::now());
+        let now = Instant::now();
+        let mut lane = BlockInfoLane::new(None, now);
         let domains = [(id(1), targets(&["vda", "vdb"])), (id(2), targets(&["vda"])), (id(3), targets(&["vda"]))];
         lane.begin(&domains);
         lane.take(|_, _| true);
         lane.take(|_, _| true);
         lane.begin(&domains);
+        assert!(lane.is_behind(now));
         assert_eq!(taken(&mut lane, |_, _| true), ["3vda", "1vdb", "1vda", "2vda"]);
+        assert!(!lane.is_behind(now));
         lane.begin(&domains);
+        assert!(!lane.is_behind(now));
         assert_eq!(taken(&mut lane, |_, _| true), ["1vda", "2vda", "3vda", "1vdb"]);
+    }
+
+    #[test]
+    fn a_turn_that_is_half_over_is_behind_while_disks_are_left() {
+        let now = Instant::now();
+        let mut lane = BlockInfoLane::new(Some(Duration::from_secs(2)), now);
+        assert!(lane.is_due(now));
+        lane.begin(&[(id(1), targets(&["vda"]))]);
+        assert!(!lane.is_behind(now + Duration::from_millis(900)));
+        assert!(lane.is_behind(now + Duration::from_millis(1100)));
+        lane.take(|_, _| true);
+        assert!(!lane.is_behind(now + Duration::from_millis(1100)));
     }
 
     #[test]
