@@ -58,13 +58,14 @@ fn a_storm_of_starts_and_ends_costs_the_residents_no_two_samples_in_a_row() {
     let (files, list) = prepare(&mut lab, &names, directory.path());
     let storm = (&names[..], &*files, &*list);
 
-    let fast = Trial::running(CONFIG, ALL);
-    weather(&fast, ALL, 2.0 * PERIOD + DEADLINE, storm);
-    fast.watcher.finish();
+    let trial = Trial::running(CONFIG, ALL);
+    weather(&trial, ALL, 2.0 * PERIOD + DEADLINE, storm);
+    trial.watcher.finish();
+    drop(trial.daemon);
 
     // Block information comes once a minute there.
     let usual: Vec<&str> = ALL.iter().copied().filter(|group| *group != "block_info").collect();
-    let slow = Trial::running("", &usual);
-    weather(&slow, &usual, 1.5 * 15.0, storm);
-    slow.watcher.finish();
+    let trial = Trial::running("", &usual);
+    weather(&trial, &usual, 1.5 * 15.0, storm);
+    trial.watcher.finish();
 }
