@@ -90,7 +90,13 @@ run_tests() {
     export VIRTSTATD_SKIPPED=$work/skipped
     local status=0
     # A test that hangs is to be told from one that works, and the rest of the gate is to be seen.
-    timeout --kill-after=30s 45m cargo test --workspace --locked --no-fail-fast 2>&1 | tee "$work/tests.log" || status=1
+    timeout --kill-after=30s 45m cargo test --workspace --locked --no-fail-fast >"$work/tests.log" 2>&1 &
+    local runner=$!
+    tail --pid=$runner --lines=+1 --follow "$work/tests.log"
+    wait $runner || status=1
+    # A test program that crashed may have left servers, which would keep this step's output open for ever. timeout leads a
+    # group of its own.
+    kill -KILL -- -$runner 2>/dev/null || true
     # Hand-overs between threads, in every order: with the locks of the model checker.
     cargo test --locked --lib --features model-check sampling::model 2>&1 | tee -a "$work/tests.log" || status=1
     return $status

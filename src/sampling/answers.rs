@@ -152,6 +152,12 @@ impl Core {
             self.free.succeeded();
             self.monitor.succeeded();
         }
+        if open.lane == Lane::Monitor && !open.probation && !open.overdue {
+            let due = now.at + self.look_interval();
+            if self.cut_short.note(request.groups, &reply, due) {
+                self.look_soon(due);
+            }
+        }
         let Changes { domains, devices } = self.store.apply_bulk(started, &request, reply);
         if domains || !devices.is_empty() {
             self.inventory.request(devices);
@@ -298,6 +304,7 @@ impl Core {
         self.steering.forget_turn();
         self.cpu_wanted.clear();
         self.aside.clear();
+        self.cut_short.begin();
         self.held_back.1.clear();
         self.counters.clear();
         self.store.link_lost(&text);

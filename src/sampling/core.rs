@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::budget::Budget;
 use super::complaint::Complaint;
+use super::cut_short::CutShort;
 use super::disks::Disks;
 use super::engine::Parts;
 use super::lanes::{Ask, BlockInfoLane, BulkLane, InventoryLane, Lane, Plan};
@@ -98,6 +99,8 @@ pub(super) struct Core {
     pub(super) cpu_wanted: HashSet<DomainId>,
     /// Domains that were left out of a call, and with which groups: their process did not run, or another call was open.
     pub(super) aside: HashMap<DomainId, GroupSet>,
+    /// Domains that somebody else was at when the monitor lane asked for them.
+    pub(super) cut_short: CutShort,
     /// Domains that the monitor's present turn leaves out because they may hold an overdue call, and the turn's groups.
     pub(super) held_back: (GroupSet, HashSet<DomainId>),
     /// Domains whose storage hangs, and whose counters are to be asked for disk by disk.
@@ -161,6 +164,7 @@ impl Core {
             link: LinkState::default(),
             cpu_wanted: HashSet::new(),
             aside: HashMap::new(),
+            cut_short: CutShort::default(),
             held_back: (GroupSet::EMPTY, HashSet::new()),
             counters: HashSet::new(),
             control_wanted: false,
@@ -275,6 +279,7 @@ impl Core {
                 self.cpu_wanted.extend(alive.iter().map(|domain| domain.id).filter(|id| !may(*id)));
             }
             self.aside.clear();
+            self.cut_short.begin();
             let skipped = self.monitor.begin(monitor, &residents, &newcomers);
             self.no_place(Lane::Monitor, skipped, now.at);
             self.monitor_turn = self.monitor_turn.union(monitor);

@@ -11,6 +11,7 @@ mod answers;
 mod budget;
 mod complaint;
 mod core;
+mod cut_short;
 mod deadline;
 mod disks;
 mod dispatch;

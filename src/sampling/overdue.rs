@@ -129,6 +129,10 @@ impl Core {
         if self.next_look.is_none_or(|at| at > now.at) {
             return;
         }
+        if let Some((groups, mut ids)) = self.cut_short.take(now.at) {
+            ids.retain(|id| self.ward.is_healthy(*id));
+            self.monitor.also(groups, &ids);
+        }
         let snapshot = self.store.snapshot();
         for id in self.ward.ids() {
             let Some((domain, run)) = snapshot.get(id).and_then(|domain| Some((domain, domain.run?))) else { continue };

@@ -1,7 +1,12 @@
 //! Domains whose lock libvirt holds for long: whatever asks for them waits, and a place with it.
 
+use std::time::Instant;
+
 use super::*;
 use crate::model::DomainEvent;
+
+/// A call of somebody else.
+const ANOTHER: u64 = u64::MAX;
 
 /// The numbers up to 20 without these.
 fn others(locked: &[u8]) -> impl Iterator<Item = u8> {
@@ -65,6 +70,40 @@ fn run_into_monitor_call(lab: &mut Lab) {
     while !lab.core.calls.values().any(|open| open.lane == Lane::Monitor && !open.overdue) {
         lab.run(MS);
     }
+}
+
+#[test]
+fn who_is_skipped_for_another_client_is_asked_again_in_the_same_turn() {
+    let mut lab = Lab::started(20);
+    for round in 0..5 {
+        lab.run(PERIOD - 20 * MS);
+        // Just as the turn begins, another client is at one of them.
+        lab.world.edit(|host| host.jobs.insert(id(9), (ANOTHER, Instant::now())));
+        lab.run(100 * MS);
+        assert!(lab.age(9, Group::Block) > SECOND, "{round}: the record was cut short");
+        assert!(lab.age(8, Group::Block) < SECOND, "{round}: that of its neighbour was not");
+        lab.world.edit(|host| host.jobs.remove(&id(9)));
+        lab.run(PERIOD / 4);
+        assert!(lab.age(9, Group::Block) < SECOND, "{round}: asked again");
+        lab.run(PERIOD - 580 * MS);
+    }
+}
+
+#[test]
+fn another_client_that_stays_at_a_domain_costs_one_call_more_in_a_turn() {
+    // Block info would get stuck behind it.
+    let mut lab = Lab::with(20, &[(Group::Block, PERIOD), (Group::Balloon, PERIOD)], Budget::new(4));
+    lab.run(SECOND);
+    let mut calls = [false, true].map(|is_there| {
+        if is_there {
+            lab.world.edit(|host| host.jobs.insert(id(9), (ANOTHER, Instant::now())));
+        }
+        lab.asked.clear();
+        lab.run(5 * PERIOD);
+        lab.bulk_calls(Lane::Monitor).len()
+    });
+    calls[0] += 5;
+    assert_eq!(calls[1], calls[0]);
 }
 
 #[test]
