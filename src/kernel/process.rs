@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::model::{DomainId, Process, ProcessState, Processes, RunId};
 
@@ -10,12 +12,23 @@ use crate::model::{DomainId, Process, ProcessState, Processes, RunId};
 const RUN: &str = "/run/libvirt/qemu";
 const PROC: &str = "/proc";
 
+/// Who is missing there is looked for again only when the directory has changed, which is looked at this often.
+const DIRECTORY: Duration = Duration::from_millis(100);
+/// A change younger than this may hide one that follows it: file systems tell time in ticks.
+const TICK: Duration = Duration::from_secs(1);
+
 /// Looks at QEMU's processes.
 pub struct QemuProcesses {
     run: PathBuf,
     proc: PathBuf,
     known: HashMap<DomainId, Known>,
+    /// Domains without a pid file, and when the directory had changed last. Of a libvirtd elsewhere that is all of them.
+    missing: HashMap<DomainId, Changed>,
+    directory: Option<(Instant, Changed)>,
 }
+
+/// When the directory of pid files changed last; `None` if there is none.
+type Changed = Option<SystemTime>;
 
 /// Whose process it was when it was found. A look at a process that is known opens one file.
 struct Known {
@@ -34,17 +47,43 @@ impl QemuProcesses {
     /// With pid files and processes in other places.
     #[must_use]
     pub fn below(run: PathBuf, proc: PathBuf) -> Self {
-        Self { run, proc, known: HashMap::new() }
+        Self { run, proc, known: HashMap::new(), missing: HashMap::new(), directory: None }
     }
 
     /// The process that the pid file names. The file may be left over from a host that went down, and its number
     /// another program's by now; or libvirt may be that of another host, whose domains bear the same names. Both count as none.
-    fn find(&self, id: DomainId, name: &str) -> Option<Process> {
-        let file = self.run.join(file_name(name));
-        let pid = fs::read_to_string(file).ok()?.trim().parse().ok()?;
+    fn find(&mut self, id: DomainId, name: &str) -> Option<Process> {
+        let changed = self.changed();
+        if self.missing.get(&id) == Some(&changed) {
+            return None;
+        }
+        let text = match fs::read_to_string(self.run.join(file_name(name))) {
+            Ok(text) => text,
+            Err(error) => {
+                let is_settled = changed.is_none_or(|changed| changed.elapsed().is_ok_and(|since| since > TICK));
+                if error.kind() == ErrorKind::NotFound && is_settled {
+                    self.missing.insert(id, changed);
+                }
+                return None;
+            }
+        };
+        self.missing.remove(&id);
+        let pid = text.trim().parse().ok()?;
         let stat = self.stat(pid)?;
         // What has ended has no command line any more.
         (stat.is_qemu() && (stat.state == ProcessState::Ended || self.runs(pid, id))).then(|| stat.process(pid))
+    }
+
+    fn changed(&mut self) -> Changed {
+        let now = Instant::now();
+        match self.directory {
+            Some((looked, changed)) if now.saturating_duration_since(looked) < DIRECTORY => changed,
+            _ => {
+                let changed = fs::metadata(&self.run).and_then(|directory| directory.modified()).ok();
+                self.directory = Some((now, changed));
+                changed
+            }
+        }
     }
 
     /// Does the command line say that it runs this domain (`-uuid UUID`)?
@@ -87,6 +126,7 @@ impl Processes for QemuProcesses {
 
     fn keep_only(&mut self, wanted: &dyn Fn(DomainId) -> bool) {
         self.known.retain(|id, _| wanted(*id));
+        self.missing.retain(|id, _| wanted(*id));
     }
 }
 
@@ -248,6 +288,27 @@ mod tests {
         // As when libvirt's child has written the file and not become QEMU yet.
         host.process(41, "kvm", 'S', 500);
         assert_eq!(processes.look(id(), "a", RUN), process(41, 500, ProcessState::Runs));
+    }
+
+    #[test]
+    fn who_has_no_pid_file_is_found_when_it_gets_one() {
+        let host = Host::new();
+        let mut processes = host.processes();
+        processes.run = host.0.path().join("later");
+        assert_eq!(processes.look(id(), "a", RUN), None, "no directory");
+        let later = || std::thread::sleep(DIRECTORY);
+        fs::create_dir(&processes.run).expect("created");
+        fs::write(processes.run.join("b.pid"), "40\n").expect("written");
+        let old = SystemTime::now() - 2 * TICK;
+        fs::File::open(&processes.run).and_then(|directory| directory.set_modified(old)).expect("set");
+        later();
+        assert_eq!(processes.look(id(), "a", RUN), None, "no file");
+        assert_eq!(processes.missing.len(), 1);
+        fs::write(processes.run.join("a.pid"), "41\n").expect("written");
+        host.process(41, "qemu-kvm", 'S', 500);
+        later();
+        assert_eq!(processes.look(id(), "a", RUN), process(41, 500, ProcessState::Runs));
+        assert_eq!(processes.missing.len(), 0);
     }
 
     #[test]

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use virt::connect::Connect;
-use virt::error::Error;
 
 use super::connection::LibvirtSource;
 use super::decode::Decoder;
-use super::ffi::{self, Connection};
+use super::ffi::{self, Connection, event_loop};
 use super::peer;
 use super::sockets::{self, Sockets};
 use crate::model::{Source, SourceError, SourceFactory};
@@ -47,7 +46,7 @@ impl LibvirtFactory {
     #[must_use]
     pub fn new(uri: String) -> Self {
         // Here, since threads that have an arena keep it.
-        ARENA.call_once(ffi::share_one_arena);
+        ARENA.call_once(ffi::set_allocator);
         Self { uri, decoder: Decoder::default() }
     }
 
@@ -93,32 +92,23 @@ impl SourceFactory for LibvirtFactory {
 fn prepare() {
     // Otherwise libvirt prints every error to stderr beside our own log.
     virt::error::clear_error_callback();
-    let started = virt::event::event_register_default_impl().map_err(|error| error.to_string()).and_then(|()| {
+    let started = event_loop::register().and_then(|()| {
         let thread = thread::Builder::new().name("events".to_owned());
-        thread.spawn(run_events).map_err(|error| error.to_string())
+        thread.spawn(run_events)
     });
     if let Err(error) = started {
-        tracing::error!(error, "no event loop: a libvirtd that hangs will not be noticed");
+        tracing::error!(%error, "no event loop: a libvirtd that hangs will not be noticed");
     }
 }
 
 /// The thread that keepalive and events live on. It never calls libvirtd.
 fn run_events() {
-    let mut failing = false;
+    let mut complained = false;
     loop {
-        match virt::event::event_run_default_impl() {
-            Ok(()) => failing = false,
-            Err(error) => {
-                complain(&error, failing);
-                failing = true;
-                thread::sleep(EVENT_LOOP_PAUSE);
-            }
+        let error = event_loop::run();
+        if !std::mem::replace(&mut complained, true) {
+            tracing::error!(%error, "the event loop failed; it is tried again");
         }
-    }
-}
-
-fn complain(error: &Error, again: bool) {
-    if !again {
-        tracing::error!(%error, "the event loop failed; it is tried again");
+        thread::sleep(EVENT_LOOP_PAUSE);
     }
 }
