@@ -57,12 +57,15 @@ impl Core {
                 self.look_soon(now.at + SECOND_LOOK);
                 self.failed(&open, &error, now);
             }
-            (Job::BlockInfo(id, target), Ok(Answer::BlockInfo(info))) => {
+            (Job::BlockInfo(disks), Ok(Answer::BlockInfo(infos))) => {
                 if !open.overdue {
-                    self.block.usual.learn(took, 1);
+                    self.block.usual.learn(took, disks.len());
                 }
-                let run = self.store.snapshot().get(*id).and_then(|domain| domain.run);
-                self.block_answers.push(BlockInfoAnswer { started, id: *id, run, target: target.clone(), info });
+                let snapshot = self.store.snapshot();
+                self.block_answers.extend(infos.into_iter().map(|(started, (id, target), info)| {
+                    let run = snapshot.get(id).and_then(|domain| domain.run);
+                    BlockInfoAnswer { started, id, run, target, info }
+                }));
             }
             (_, Ok(Answer::Bulk(reply))) => {
                 if !open.overdue
@@ -81,17 +84,26 @@ impl Core {
                 tracing::error!(call = open.job.call(), "an answer of another kind; this is a bug of virtstatd");
             }
         }
-        if let Job::BlockInfo(id, _) | Job::BlockCounters(id, _) = &open.job
-            && let Some(groups) = self.aside.remove(id)
-        {
-            self.monitor.also(groups, &[*id]);
-        }
+        self.ask_set_aside(&open.job.block_domains());
         if open.overdue {
             self.ask_held_back(&open);
         }
         if self.block_answers.len() >= BATCH {
             self.keep_block_answers();
         }
+    }
+
+    /// The call that these were left out of the monitor's calls for is over.
+    fn ask_set_aside(&mut self, ids: &[DomainId]) {
+        let mut waiting: Vec<(GroupSet, Vec<DomainId>)> = Vec::new();
+        for id in ids {
+            let Some(groups) = self.aside.remove(id) else { continue };
+            match waiting.iter_mut().find(|(others, _)| *others == groups) {
+                Some((_, ids)) => ids.push(*id),
+                None => waiting.push((groups, vec![*id])),
+            }
+        }
+        waiting.into_iter().for_each(|(groups, ids)| self.monitor.also(groups, &ids));
     }
 
     fn bulk_lane(&mut self, lane: Lane) -> &mut BulkLane {

@@ -266,21 +266,29 @@ impl Core {
             let mut held = self.suspected(&snapshot);
             held.extend(self.busy(Lane::Monitor));
             held.extend(self.locked(&snapshot));
-            let may = |id: DomainId, job: &Job| {
+            let may = |id: DomainId, target: Option<&str>| {
                 let storage_hangs = |target: &str| self.disks.is_on(id, target, |mount| self.storage.is_blocked(mount));
-                let on_hanging = matches!(job, Job::BlockInfo(_, target) if storage_hangs(target));
-                self.ward.is_healthy(id) && !self.ward.is_blocked(id) && !held.contains(&id) && !on_hanging
+                let is_well = self.ward.is_healthy(id) && !self.ward.is_blocked(id) && !held.contains(&id);
+                is_well && !target.is_some_and(storage_hangs)
             };
-            let Some(job) = self.block.take(may) else { return };
-            let (Job::BlockInfo(id, _) | Job::BlockCounters(id, _)) = &job else { return };
-            if !self.runs(&snapshot, *id, now) {
+            let Some(mut job) = self.block.take(may) else { return };
+            let is_counters = matches!(job, Job::BlockCounters(..));
+            let running = match &mut job {
+                Job::BlockInfo(disks) => {
+                    disks.retain(|(id, _)| self.runs(&snapshot, *id, now));
+                    disks.len()
+                }
+                Job::BlockCounters(id, _) => usize::from(self.runs(&snapshot, *id, now)),
+                _ => 0,
+            };
+            if running == 0 {
                 continue;
             }
-            if matches!(job, Job::BlockInfo(..)) && !self.storage_known(&[*id], now) {
+            if !is_counters && !self.storage_known(&job.block_domains(), now) {
                 return self.block.put_back(job);
             }
             let one = deadline::of_one(self.shortest);
-            let deadline = self.block.usual.of(1).map_or(one, |usual| (usual * 4).max(one));
+            let deadline = self.block.usual.of(running).map_or(one, |usual| (usual * 4).max(one));
             let call = Call { lane: Lane::BlockInfo, job: job.clone(), ask: None, probation: false, allowed: deadline };
             if !self.call(Kind::BlockInfo, Class::Healthy, call, now) {
                 return self.block.put_back(job);
@@ -340,7 +348,7 @@ impl Core {
     fn busy(&self, lane: Lane) -> HashSet<DomainId> {
         let open = self.calls.values().filter(|open| open.lane == lane && !open.overdue);
         open.flat_map(|open| match (&open.job, &open.ask) {
-            (Job::BlockInfo(id, _) | Job::BlockCounters(id, _), _) => vec![*id],
+            (Job::BlockInfo(_) | Job::BlockCounters(..), _) => open.job.block_domains(),
             (_, ask) => ask.as_ref().map(|ask| ask.ids().to_vec()).unwrap_or_default(),
         })
         .collect()

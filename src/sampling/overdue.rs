@@ -98,6 +98,7 @@ impl Core {
                 }
             }
             (_, Some(ask)) => self.ask_again(lane, &ask, begun, now),
+            (Job::BlockInfo(disks), None) => self.block.overran(disks),
             _ => {}
         }
     }
@@ -169,7 +170,7 @@ impl Core {
     pub(super) fn asked_of(open: &Open) -> (GroupSet, Vec<DomainId>) {
         match (&open.job, &open.ask) {
             (_, Some(ask)) => (ask.groups, ask.ids().to_vec()),
-            (Job::BlockInfo(id, _), _) => (GroupSet::of(Group::BlockInfo), vec![*id]),
+            (Job::BlockInfo(_), _) => (GroupSet::of(Group::BlockInfo), open.job.block_domains()),
             (Job::BlockCounters(id, _), _) => (GroupSet::of(Group::Block), vec![*id]),
             _ => (GroupSet::EMPTY, Vec::new()),
         }
@@ -198,7 +199,10 @@ impl Core {
         overdue
             .flat_map(|open| match (&open.job, &open.ask) {
                 (_, Some(ask)) if open.lane == Lane::Free => lacking(snapshot, ask.groups, ask.ids(), open.begun.at),
-                (Job::BlockInfo(id, _), _) if self.is_on_blocked_storage(*id) => vec![*id],
+                (Job::BlockInfo(_), _) => {
+                    let ids = open.job.block_domains().into_iter();
+                    ids.filter(|id| self.is_on_blocked_storage(*id)).collect()
+                }
                 (Job::Control(ids) | Job::CpuStats(ids), _) => {
                     ids.iter().copied().filter(|id| !self.ward.is_healthy(*id)).collect()
                 }

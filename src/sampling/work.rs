@@ -19,6 +19,9 @@ use crate::store::Store;
 /// Names a call; never used twice by an engine.
 pub(super) type CallId = u64;
 
+/// A disk: its domain, and its target in the guest.
+pub(super) type Target = (DomainId, Box<str>);
+
 /// What a worker is to do.
 #[derive(Debug, Clone)]
 pub(super) enum Job {
@@ -26,7 +29,8 @@ pub(super) enum Job {
     Inventory(InventoryRequest),
     Control(Vec<DomainId>),
     CpuStats(Vec<DomainId>),
-    BlockInfo(DomainId, Box<str>),
+    /// One after the other; of each domain one at most.
+    BlockInfo(Vec<Target>),
     BlockCounters(DomainId, Vec<Box<str>>),
     /// Look at a file; needs no source.
     Probe(Arc<str>),
@@ -53,7 +57,15 @@ impl Job {
             Self::Bulk(BulkRequest { groups, scope: Scope::Only(ids) }) if groups.iter().any(Group::enters_monitor) => {
                 ids.clone()
             }
-            Self::BlockInfo(id, _) | Self::BlockCounters(id, _) => vec![*id],
+            job => job.block_domains(),
+        }
+    }
+
+    /// Whose disks it asks about by themselves.
+    pub(super) fn block_domains(&self) -> Vec<DomainId> {
+        match self {
+            Self::BlockInfo(disks) => disks.iter().map(|(id, _)| *id).collect(),
+            Self::BlockCounters(id, _) => vec![*id],
             _ => Vec::new(),
         }
     }
@@ -96,7 +108,8 @@ pub(super) enum Answer {
     Bulk(BulkReply),
     Inventory(InventoryReply),
     Control(Vec<(DomainId, Control)>),
-    BlockInfo(Option<BlockInfo>),
+    /// Of the disks that were answered for, each with when it was asked for.
+    BlockInfo(Vec<(Stamp, Target, Option<BlockInfo>)>),
     Probed,
 }
 
@@ -176,7 +189,7 @@ impl Workshop {
         let result = catch_unwind(AssertUnwindSafe(|| {
             let source = self.connected(held, opening)?;
             started = Some(self.store.stamp());
-            make(source, job)
+            make(source, job, &|| self.store.stamp())
         }));
         opening.store(false, Ordering::Release);
         let panicked = || SourceError::Disconnected {
@@ -207,7 +220,7 @@ impl Workshop {
     }
 }
 
-fn make(source: &mut dyn Source, job: &Job) -> Result<Answer, SourceError> {
+fn make(source: &mut dyn Source, job: &Job, stamp: &dyn Fn() -> Stamp) -> Result<Answer, SourceError> {
     Ok(match job {
         Job::Bulk(request) => Answer::Bulk(source.bulk(request)?),
         Job::Inventory(request) => Answer::Inventory({
@@ -217,8 +230,26 @@ fn make(source: &mut dyn Source, job: &Job) -> Result<Answer, SourceError> {
         }),
         Job::Control(ids) => Answer::Control(source.control(ids)?),
         Job::CpuStats(ids) => Answer::Bulk(source.cpu_stats(ids)?),
-        Job::BlockInfo(id, target) => Answer::BlockInfo(source.block_info(*id, target)?),
+        Job::BlockInfo(disks) => Answer::BlockInfo(block_infos(source, disks, stamp)?),
         Job::BlockCounters(id, targets) => Answer::Bulk(source.block_counters(*id, targets)?),
         Job::Probe(_) => Answer::Probed,
     })
+}
+
+/// A disk that libvirt refuses costs the others nothing; a connection that is gone costs all.
+fn block_infos(
+    source: &mut dyn Source,
+    disks: &[Target],
+    stamp: &dyn Fn() -> Stamp,
+) -> Result<Vec<(Stamp, Target, Option<BlockInfo>)>, SourceError> {
+    let mut answers = Vec::with_capacity(disks.len());
+    for (id, target) in disks {
+        let started = stamp();
+        match source.block_info(*id, target) {
+            Ok(info) => answers.push((started, (*id, target.clone()), info)),
+            Err(error) if error.is_disconnect() || disks.len() == 1 => return Err(error),
+            Err(error) => tracing::debug!(%error, "not answered"),
+        }
+    }
+    Ok(answers)
 }

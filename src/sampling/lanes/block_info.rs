@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::model::DomainId;
 use crate::sampling::deadline::Usual;
 use crate::sampling::schedule::Schedule;
-use crate::sampling::work::Job;
+use crate::sampling::work::{Job, Target};
 
 /// A disk as the XML has it, and the mount that its file is on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,10 +19,19 @@ pub(in crate::sampling) struct Disk {
     pub(in crate::sampling) mount: Option<Arc<str>>,
 }
 
+/// On a host with so many disks and as many again, two are asked by one order, and so on: handing over an order costs as much
+/// as a call.
+const TOGETHER: usize = 500;
+/// The most disks that are asked by one order. One that hangs costs the others of its order a deadline.
+const MOST_TOGETHER: usize = 20;
+
 /// The disks that are still to be asked in this turn.
 pub(in crate::sampling) struct BlockInfoLane {
     schedule: Schedule<()>,
-    queue: VecDeque<Job>,
+    counters: VecDeque<(DomainId, Vec<Box<str>>)>,
+    queue: VecDeque<Target>,
+    /// How many are asked by one order.
+    together: usize,
     /// The turn before did not get to all of them.
     behind: bool,
     pub(in crate::sampling) usual: Usual,
@@ -31,8 +40,14 @@ pub(in crate::sampling) struct BlockInfoLane {
 impl BlockInfoLane {
     /// Without a period it is never due, and only asks for counters.
     pub(in crate::sampling) fn new(period: Option<Duration>, now: Instant) -> Self {
-        let schedule = Schedule::new(period.map(|period| ((), period)), now);
-        Self { schedule, queue: VecDeque::new(), behind: false, usual: Usual::default() }
+        Self {
+            schedule: Schedule::new(period.map(|period| ((), period)), now),
+            counters: VecDeque::new(),
+            queue: VecDeque::new(),
+            together: 1,
+            behind: false,
+            usual: Usual::default(),
+        }
     }
 
     pub(in crate::sampling) fn is_due(&mut self, now: Instant) -> bool {
@@ -42,42 +57,59 @@ impl BlockInfoLane {
     /// Begins a turn over these domains' disks, and returns the domains of those of the turn before that were never asked.
     /// They come first now, or a turn that always takes too long would never get to the same ones.
     pub(in crate::sampling) fn begin(&mut self, domains: &[(DomainId, Vec<Box<str>>)]) -> Vec<DomainId> {
-        let (left, counters): (VecDeque<Job>, VecDeque<Job>) =
-            self.queue.drain(..).partition(|job| matches!(job, Job::BlockInfo(..)));
-        let left: HashSet<(DomainId, Box<str>)> = left.into_iter().filter_map(disk_of).collect();
-        self.queue = counters;
+        let left: HashSet<Target> = self.queue.drain(..).collect();
         self.behind = !left.is_empty();
         let most = domains.iter().map(|(_, disks)| disks.len()).max().unwrap_or(0);
         let disks = (0..most)
             .flat_map(|round| domains.iter().filter_map(move |(id, disks)| Some((*id, disks.get(round)?.clone()))));
         let (first, others): (Vec<_>, Vec<_>) = disks.partition(|disk| left.contains(disk));
-        self.queue.extend(first.into_iter().chain(others).map(|(id, target)| Job::BlockInfo(id, target)));
+        self.queue.extend(first.into_iter().chain(others));
+        self.together = (self.queue.len() / TOGETHER).clamp(1, MOST_TOGETHER);
         left.into_iter().map(|(id, _)| id).collect()
     }
 
     /// Counters of these domains' disks, before anything else; once each.
     pub(in crate::sampling) fn counters(&mut self, domains: HashMap<DomainId, Vec<Box<str>>>) {
-        self.queue.retain(|job| !matches!(job, Job::BlockCounters(id, _) if domains.contains_key(id)));
-        for (id, targets) in domains {
-            self.queue.push_front(Job::BlockCounters(id, targets));
-        }
+        self.counters.retain(|(id, _)| !domains.contains_key(id));
+        domains.into_iter().for_each(|it| self.counters.push_front(it));
     }
 
-    /// The first job about a domain that may be asked now; others keep their places.
-    pub(in crate::sampling) fn take(&mut self, may: impl Fn(DomainId, &Job) -> bool) -> Option<Job> {
-        let place = self.queue.iter().position(|job| match job {
-            Job::BlockInfo(id, _) | Job::BlockCounters(id, _) => may(*id, job),
-            _ => false,
-        })?;
-        self.queue.remove(place)
+    /// The first job about domains that may be asked now, and about that disk of it; others keep their places.
+    pub(in crate::sampling) fn take(&mut self, may: impl Fn(DomainId, Option<&str>) -> bool) -> Option<Job> {
+        if let Some(place) = self.counters.iter().position(|(id, _)| may(*id, None)) {
+            return self.counters.remove(place).map(|(id, targets)| Job::BlockCounters(id, targets));
+        }
+        let (mut disks, mut place) = (Vec::<Target>::new(), 0);
+        while disks.len() < self.together
+            && let Some((id, target)) = self.queue.get(place)
+        {
+            if disks.iter().all(|(other, _)| other != id) && may(*id, Some(target)) {
+                disks.extend(self.queue.remove(place));
+            } else {
+                place += 1;
+            }
+        }
+        (!disks.is_empty()).then_some(Job::BlockInfo(disks))
     }
 
     pub(in crate::sampling) fn put_back(&mut self, job: Job) {
-        self.queue.push_front(job);
+        match job {
+            Job::BlockInfo(disks) => disks.into_iter().rev().for_each(|disk| self.queue.push_front(disk)),
+            Job::BlockCounters(id, targets) => self.counters.push_front((id, targets)),
+            _ => {}
+        }
+    }
+
+    /// These were asked together, and one of them hangs: for the rest of the turn each is asked by itself.
+    pub(in crate::sampling) fn overran(&mut self, disks: &[Target]) {
+        if disks.len() > 1 {
+            self.together = 1;
+            self.queue.extend(disks.iter().cloned());
+        }
     }
 
     pub(in crate::sampling) fn has_work(&self) -> bool {
-        !self.queue.is_empty()
+        !self.queue.is_empty() || !self.counters.is_empty()
     }
 
     /// Does it risk to end this turn without some disks, or has it so ended the turn before?
@@ -90,7 +122,7 @@ impl BlockInfoLane {
     }
 
     pub(in crate::sampling) fn clear(&mut self) -> usize {
-        std::mem::take(&mut self.queue).len()
+        std::mem::take(&mut self.queue).len() + std::mem::take(&mut self.counters).len()
     }
 
     pub(in crate::sampling) fn restart(&mut self, now: Instant) {
@@ -106,13 +138,6 @@ impl BlockInfoLane {
     }
 }
 
-fn disk_of(job: Job) -> Option<(DomainId, Box<str>)> {
-    match job {
-        Job::BlockInfo(id, target) => Some((id, target)),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -125,10 +150,13 @@ mod tests {
         names.iter().map(|name| (*name).into()).collect()
     }
 
-    fn taken(lane: &mut BlockInfoLane, may: impl Fn(DomainId, &Job) -> bool + Copy) -> Vec<String> {
+    fn taken(lane: &mut BlockInfoLane, may: impl Fn(DomainId, Option<&str>) -> bool + Copy) -> Vec<String> {
         std::iter::from_fn(|| lane.take(may))
             .map(|job| match job {
-                Job::BlockInfo(id, target) => format!("{}{target}", id.uuid().as_bytes()[0]),
+                Job::BlockInfo(disks) => {
+                    let names = disks.iter().map(|(id, target)| format!("{}{target}", id.uuid().as_bytes()[0]));
+                    names.collect::<Vec<_>>().join("+")
+                }
                 Job::BlockCounters(id, targets) => format!("{}*{}", id.uuid().as_bytes()[0], targets.len()),
                 _ => unreachable!(),
             })
@@ -170,6 +198,27 @@ mod tests {
         lane.begin(&domains);
         assert!(!lane.is_behind(now));
         assert_eq!(taken(&mut lane, |_, _| true), ["1vda", "2vda", "3vda", "1vdb"]);
+    }
+
+    #[test]
+    fn on_a_large_host_disks_of_several_domains_are_asked_by_one_order() {
+        let mut lane = BlockInfoLane::new(None, Instant::now());
+        let names: Vec<String> = (0..251).map(|number| format!("vd{number}")).collect();
+        let disks = targets(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let domains: Vec<_> = (1..=6).map(|number| (id(number), disks.clone())).collect();
+        lane.begin(&domains);
+        let all = taken(&mut lane, |it, _| it != id(2));
+        assert_eq!(all[..2], ["1vd0+3vd0+4vd0", "5vd0+6vd0+1vd1"], "1506 disks, three at a time");
+        assert!(!all.concat().contains("1vd1+1"), "of each domain one");
+        assert_eq!(all.iter().flat_map(|order| order.split('+')).count(), 5 * 251);
+
+        lane.begin(&domains);
+        let Some(Job::BlockInfo(first)) = lane.take(|_, _| true) else { panic!("disks") };
+        assert_eq!(first.len(), 3);
+        lane.overran(&first);
+        assert!(taken(&mut lane, |_, _| true).iter().all(|order| !order.contains('+')), "one of them hangs");
+        lane.begin(&domains);
+        assert_eq!(taken(&mut lane, |_, _| true)[0], "1vd0+2vd0+3vd0");
     }
 
     #[test]

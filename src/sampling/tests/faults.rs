@@ -240,6 +240,22 @@ fn frozen_during_block_info_costs_its_own_disks_alone() {
 }
 
 #[test]
+fn frozen_during_block_info_on_a_large_host_costs_those_of_the_same_order_a_deadline() {
+    let world = World::default();
+    // A thousand disks: two an order.
+    let domain = || Domain { disks: vec!["/images"; 5], ..Domain::default() };
+    world.edit(|host| host.domains = (1..=220).map(|number| (id(number), domain())).collect());
+    let mut lab = Lab::on(world, &[(Group::State, PERIOD), (Group::BlockInfo, PERIOD)], Budget::new(4));
+    lab.run(SECOND);
+    lab.world.freeze_unseen(2);
+    lab.run(4 * PERIOD);
+    assert_eq!(lab.timed_out("virDomainGetBlockInfo"), 1);
+    assert_eq!(lab.health(2).blocked_call, Some("virDomainGetBlockInfo"));
+    assert_eq!(lab.late((1..=220).filter(|number| *number != 2), &[Group::State, Group::BlockInfo]), []);
+    assert!(lab.age(2, Group::BlockInfo) > 2 * PERIOD);
+}
+
+#[test]
 fn one_that_somebody_else_kept_busy_is_not_left_out_for_another_one_that_hangs() {
     let groups = [Group::State, Group::Cpu, Group::Vcpu, Group::Block].map(|group| (group, PERIOD));
     let mut lab = Lab::with(10, &groups, Budget::new(4));

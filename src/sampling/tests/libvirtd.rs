@@ -159,14 +159,19 @@ impl Host {
                 let records = known.map(|id| self.record(*id, GroupSet::of(Group::Cpu), false, started)).collect();
                 Answer::Bulk(BulkReply { records, ..BulkReply::default() })
             }
-            Job::BlockInfo(id, target) => {
-                let place = usize::from(target.as_bytes()[2] - b'a');
-                let hangs = self.domains.get(id).is_some_and(|it| it.frozen || self.hung.contains(it.disks[place]));
-                if hangs || self.jobs.get(id).is_some_and(|(holder, _)| *holder != call) {
-                    self.jobs.entry(*id).or_insert((call, now));
-                    return None;
+            Job::BlockInfo(disks) => {
+                let info = Some(BlockInfo { capacity_bytes: Some(1), ..BlockInfo::default() });
+                let mut infos = Vec::new();
+                for (id, target) in disks {
+                    let place = usize::from(target.as_bytes()[2] - b'a');
+                    let hangs = self.domains.get(id).is_some_and(|it| it.frozen || self.hung.contains(it.disks[place]));
+                    if hangs || self.jobs.get(id).is_some_and(|(holder, _)| *holder != call) {
+                        self.jobs.entry(*id).or_insert((call, now));
+                        return None;
+                    }
+                    infos.push((started, (*id, target.clone()), info));
                 }
-                Answer::BlockInfo(Some(BlockInfo { capacity_bytes: Some(1), ..BlockInfo::default() }))
+                Answer::BlockInfo(infos)
             }
             Job::BlockCounters(id, _) => {
                 if now.saturating_duration_since(started.at) < self.counters_take {

@@ -57,9 +57,10 @@ fn disks_are_asked_one_a_call_and_one_call_a_domain_at_a_time() {
         .asked
         .iter()
         .filter_map(|(.., job)| match job {
-            Job::BlockInfo(id, target) => Some((*id, target.clone())),
+            Job::BlockInfo(disks) => Some(disks.clone()),
             _ => None,
         })
+        .map(|disks| <[_; 1]>::try_from(disks).expect("one a call")[0].clone())
         .collect();
     assert_eq!(order, [(id(1), "vda".into()), (id(2), "vda".into()), (id(1), "vdb".into())]);
 }
