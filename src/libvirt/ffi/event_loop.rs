@@ -12,11 +12,10 @@ use std::os::raw::c_int;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use virt::sys;
-
-use crate::sync::Mutex;
 
 /// The one loop of this process, which libvirt knows by functions alone.
 static LOOP: OnceLock<EventLoop> = OnceLock::new();
