@@ -4,13 +4,15 @@ use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::slice;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::{LogLevel, Overrides, Settings};
 use crate::export::api;
 use crate::export::prometheus::Renderer;
-use crate::{daemon, logging};
+use crate::model::Mac;
+use crate::{client, daemon, logging};
 
 const CANNOT_RUN: u8 = 1;
 const BAD_CONFIGURATION: u8 = 2;
@@ -26,11 +28,13 @@ Without a command it runs the daemon. Try:
   virtstatd --uri test:///default             libvirt's built-in test driver, no hypervisor needed
   virtstatd check --config FILE               is this configuration good?
   virtstatd snapshot | jq                     one sample, as JSON
+  virtstatd find 52:54:00:12:34:56            whose NIC is this? Also a disk, a process, a NIC's name
 
 It reads /etc/virtstatd/virtstatd.toml if that exists. SIGHUP reads it again, SIGTERM ends the daemon.
-It serves /metrics, /api/v1/domains, /api/v1/domains/{uuid-or-name}, /api/v1/status, /-/healthy and /-/ready.
+It serves /metrics, /api/v1/domains, /api/v1/domains/{uuid-or-name}, /api/v1/lookup, /api/v1/status, /-/healthy
+and /-/ready.
 
-Exit status: 0 done, 1 cannot run, 2 bad configuration or usage."
+Exit status: 0 done, 1 cannot run or not found, 2 bad configuration or usage."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -51,6 +55,50 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Json)]
         format: Format,
     },
+    /// Ask the running daemon which domain has this MAC address, NIC, disk or process
+    Find {
+        /// MAC in any notation, process id, path or serial of a disk, or name of a NIC on the host (vnet3)
+        what: String,
+        /// What it is, if that cannot be told by its looks
+        #[arg(long, value_enum)]
+        by: Option<By>,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum By {
+    /// The MAC address of a NIC
+    Mac,
+    /// The name of a NIC on the host
+    Nic,
+    /// The path or serial number of a disk
+    Disk,
+    /// The id of a QEMU process
+    Pid,
+}
+
+impl By {
+    const fn parameter(self) -> &'static str {
+        match self {
+            Self::Mac => "mac",
+            Self::Nic => "nic",
+            Self::Disk => "disk",
+            Self::Pid => "pid",
+        }
+    }
+
+    /// What that may be, the likeliest first.
+    fn guess(what: &str) -> &'static [Self] {
+        if Mac::parse(what).is_some() {
+            &[Self::Mac]
+        } else if what.starts_with('/') {
+            &[Self::Disk]
+        } else if what.parse::<u32>().is_ok() {
+            &[Self::Pid, Self::Disk]
+        } else {
+            &[Self::Nic, Self::Disk]
+        }
+    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -102,6 +150,7 @@ pub fn main() -> ExitCode {
             }
             print(&describe(&settings))
         }
+        Command::Find { what, by } => find(&settings, &what, by),
         Command::Snapshot { format } => {
             // Its errors are its exit status; more only for those who ask.
             let level = overrides.log_level.map_or(tracing::Level::ERROR, |level| level.0);
@@ -119,6 +168,26 @@ pub fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// Prints name, UUID and state of each domain that was found, a line each.
+fn find(settings: &Settings, what: &str, by: Option<By>) -> ExitCode {
+    let Some(address) = settings.listen.first() else { return fail(CANNOT_RUN, &"there is no address to ask") };
+    let ways = by.as_ref().map_or_else(|| By::guess(what), slice::from_ref);
+    for way in ways {
+        match client::lookup(*address, way.parameter(), what) {
+            Ok(found) => {
+                let line = |it: &client::Found| {
+                    format!("{}\t{}\t{}\n", it.name, it.uuid, it.state.as_deref().unwrap_or("unknown"))
+                };
+                return print(&found.iter().map(line).collect::<String>());
+            }
+            Err(client::ClientError::NotFound(_)) => {}
+            Err(error) => return fail(CANNOT_RUN, &error),
+        }
+    }
+    let tried = ways.iter().map(|way| way.parameter()).collect::<Vec<_>>().join(" or ");
+    fail(CANNOT_RUN, &format!("no domain of this host has {what:?} as {tried}"))
 }
 
 /// What `check` says of good settings.

@@ -15,12 +15,15 @@
 //! | `sampling` | schedule, lanes, pool, engine | `model`, `clock`, `store`, `config`, `sync` |
 //! | `export` | Prometheus text, own JSON | `model`, `store` |
 //! | `http` | server, routes, responses | `export`, `store` |
+//! | `client` | asks a running daemon over HTTP | nothing |
 //! | `logging` | log lines on stderr | nothing |
 //! | `daemon` | wires the parts; signals; order of shutdown | `clock`, `config`, `export`, `host`, `http`, `kernel`, `libvirt`, `logging`, `model`, `sampling`, `store` |
-//! | `cli` | command line, exit codes | `config`, `daemon`, `export`, `logging` |
+//! | `cli` | command line, exit codes | `client`, `config`, `daemon`, `export`, `logging`, `model` |
 
 #[forbid(unsafe_code)]
 pub mod cli;
+#[forbid(unsafe_code)]
+pub mod client;
 #[forbid(unsafe_code)]
 pub mod clock;
 #[forbid(unsafe_code)]

@@ -22,7 +22,8 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "daemon",
         &["clock", "config", "export", "host", "http", "kernel", "libvirt", "logging", "model", "sampling", "store"],
     ),
-    ("cli", &["config", "daemon", "export", "logging"]),
+    ("client", &[]),
+    ("cli", &["client", "config", "daemon", "export", "logging", "model"]),
     ("main", &["cli"]),
     ("lib", &[]),
 ];

@@ -158,9 +158,17 @@ fn a_snapshot_without_libvirt_exits_1_with_the_reason() {
 }
 
 #[test]
+fn find_without_a_daemon_exits_1_with_the_cure() {
+    let output = run(&["find", "52:54:00:12:34:56", "--listen", "127.0.0.1:1"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("is virtstatd running there? (--listen"), "{}", stderr(&output));
+}
+
+#[test]
 fn help_teaches() {
     let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
-    for word in ["run", "check", "snapshot", "--config", "--uri", "--listen", "--log-level", "/metrics", "Exit status"]
+    for word in
+        ["run", "check", "snapshot", "find", "--config", "--uri", "--listen", "--log-level", "/metrics", "Exit status"]
     {
         assert!(help.contains(word), "{word} is missing in\n{help}");
     }

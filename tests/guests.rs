@@ -219,6 +219,47 @@ const RECEIVED: &str = "libvirt_domain_interface_stats_receive_bytes_total";
 const DISK_INFO: &str = "libvirt_domain_block_stats_info";
 const NIC_INFO: &str = "libvirt_domain_interface_stats_info";
 
+/// The first line of a table of virsh's with that word, by columns.
+fn row(table: &str, word: &str) -> Vec<String> {
+    let line = table.lines().find(|line| line.contains(word)).unwrap_or_else(|| panic!("no {word} in\n{table}"));
+    line.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn guests_are_looked_up_by_what_virsh_says_they_have() {
+    let Some(mut lab) = lab::enter() else { return };
+    let (_directory, daemon) = fast();
+    let names = |query: &str| {
+        let answer = daemon.get(&format!("/api/v1/lookup?{query}"));
+        let domains = answer.json()["domains"].as_array().cloned().unwrap_or_default();
+        domains.iter().map(|domain| domain["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for name in [lab::guest(1), lab::guest(GUESTS)] {
+        let nic = row(&virsh(&["domiflist", &name]), "virtio");
+        let pid = std::fs::read_to_string(format!("/run/libvirt/qemu/{name}.pid")).unwrap();
+        let disk = row(&virsh(&["domblklist", &name]), "vda");
+        for query in [
+            format!("nic={}", nic[0]),
+            format!("mac={}", nic[4]),
+            format!("mac={}", nic[4].to_uppercase().replace(':', "-")),
+            format!("disk={}", disk[1]),
+            format!("pid={}", pid.trim()),
+        ] {
+            assert_eq!(names(&query), std::slice::from_ref(&name), "{query}");
+        }
+    }
+    // One that is defined only, and then no more.
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("asleep.xml");
+    lab.owns("asleep");
+    std::fs::write(&file, lab.xml("asleep", &[])).unwrap();
+    virsh(&["define", file.to_str().unwrap()]);
+    let mac = row(&virsh(&["domiflist", "asleep"]), "virtio")[4].clone();
+    wait_for("the defined one", || (names(&format!("mac={mac}")) == ["asleep"]).then_some(()));
+    virsh(&["undefine", "asleep"]);
+    wait_for("it is gone", || names(&format!("mac={mac}")).is_empty().then_some(()));
+}
+
 #[test]
 fn disks_and_nics_come_and_go_with_hot_plug() {
     let Some(mut lab) = lab::enter() else { return };

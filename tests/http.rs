@@ -132,6 +132,75 @@ fn without_libvirt_it_runs_and_says_why_it_is_not_ready() {
     assert_eq!(daemon.get("/api/v1/domains").json()["domains"].as_array().unwrap().len(), 0);
 }
 
+#[test]
+fn domains_are_looked_up_by_mac_nic_and_disk_running_or_not() {
+    let domain = |name: &str, state: u8, devices: &str| {
+        // Each connection of this driver would make up UUIDs of its own.
+        let uuid = format!("00000000-0000-4000-8000-{:0>12x}", name.len() + usize::from(state));
+        format!(
+            "<domain type='test'><name>{name}</name><uuid>{uuid}</uuid><memory>1024</memory><os><type>hvm</type></os>\
+             <devices>{devices}</devices><test:runstate>{state}</test:runstate></domain>"
+        )
+    };
+    let nic = |mac: &str| format!("<interface type='bridge'><source bridge='br0'/><mac address='{mac}'/></interface>");
+    let disk = "<disk type='file' device='disk'><source file='/images/a b.img'/><target dev='vda'/><serial>S-1</serial></disk>";
+    let shared = nic("52:54:00:00:00:03");
+    let daemon = with_domains(
+        &[
+            domain("one", 1, &format!("{}{shared}{disk}", nic("52:54:00:00:00:01"))),
+            domain("two", 5, &format!("{}{shared}", nic("52:54:00:00:00:02"))),
+            domain("three", 5, ""),
+        ]
+        .concat(),
+    );
+    let names = |query: &str| {
+        let answer = daemon.get(&format!("/api/v1/lookup?{query}"));
+        assert_eq!(answer.status, 200, "{query}: {}", answer.text());
+        let domains = answer.json()["domains"].as_array().unwrap().clone();
+        domains.iter().map(|domain| domain["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("mac=52:54:00:00:00:01"), ["one"]);
+    assert_eq!(names("mac=5254.0000.0002"), ["two"]);
+    assert_eq!(names("mac=52-54-00-00-00-03"), ["one", "two"]);
+    assert_eq!(names("disk=/images/a+b.img"), ["one"]);
+    assert_eq!(names("disk=S-1"), ["one"]);
+    let one = &daemon.get("/api/v1/lookup?mac=525400000002").json()["domains"][0];
+    assert_eq!((&one["running"], &one["state"]), (&false.into(), &"shutoff".into()));
+    assert_eq!(one["nics"].as_array().map(Vec::len), Some(1), "the NIC that was meant");
+    assert_eq!(one["nics"][0]["source_bridge"], "br0");
+    for (query, status, code) in [
+        ("mac=52:54:00:00:00:09", 404, "domain_not_found"),
+        ("mac=nonsense", 400, "bad_query"),
+        ("pid=1", 404, "domain_not_found"),
+        ("nic=vnet99", 404, "domain_not_found"),
+        ("", 400, "bad_query"),
+        ("mac=%ff%fe", 400, "bad_query"),
+        ("disk=%ff", 404, "domain_not_found"),
+        ("name=one", 400, "bad_query"),
+    ] {
+        let answer = daemon.get(&format!("/api/v1/lookup?{query}"));
+        assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (status, Some(code)), "{query}");
+    }
+    assert_eq!(daemon.get("/api/v1/lookup").status, 400);
+
+    // The same from a shell.
+    let find = |arguments: &[&str]| {
+        let listen = ["--listen", &daemon.address().to_string()].map(str::to_owned);
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_virtstatd")).arg("find").args(arguments).args(listen).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let (code, out, _) = find(&["52:54:00:00:00:03"]);
+    assert_eq!((code, out.lines().count()), (Some(0), 2));
+    assert!(out.starts_with("one\t") && out.contains("\trunning\n"), "{out}");
+    assert!(find(&["S-1"]).1.starts_with("one\t"), "neither a NIC nor a MAC: a serial");
+    assert!(find(&["--by", "disk", "/images/a b.img"]).1.starts_with("one\t"));
+    let (code, _, error) = find(&["52:54:00:00:00:09"]);
+    assert_eq!(code, Some(1));
+    assert!(error.contains("no domain of this host has \"52:54:00:00:00:09\" as mac"), "{error}");
+}
+
 /// libvirt's test driver with a host of our own making.
 fn with_domains(domains: &str) -> Daemon {
     let (directory, _) = config_file("");

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 
 use super::response::{self, Parts};
 use crate::export::api;
 use crate::export::prometheus::Exposition;
-use crate::store::{ScraperId, Store};
+use crate::store::{ScraperId, Snapshot, Store};
 
 /// What answers are made from.
 pub struct App {
@@ -27,10 +27,11 @@ pub struct Routes;
 
 impl Routes {
     /// Path and purpose of each.
-    pub const ALL: [(&'static str, &'static str); 6] = [
+    pub const ALL: [(&'static str, &'static str); 7] = [
         (METRICS, "Prometheus metrics"),
         (DOMAINS, "every domain, as JSON"),
         ("/api/v1/domains/{uuid-or-name}", "one domain"),
+        (LOOKUP, "which domain has this MAC, NIC, disk or process: ?mac=, ?nic=, ?disk=, ?pid="),
         (STATUS, "the service itself: connection, groups, ages"),
         (HEALTHY, "200 while the service runs, 503 if a part of it stands still"),
         (READY, "200 once every running domain was sampled, before that 503 and the reason"),
@@ -40,6 +41,7 @@ impl Routes {
 const METRICS: &str = "/metrics";
 const DOMAINS: &str = "/api/v1/domains";
 const DOMAIN: &str = "/api/v1/domains/";
+const LOOKUP: &str = "/api/v1/lookup";
 const STATUS: &str = "/api/v1/status";
 const HEALTHY: &str = "/-/healthy";
 const READY: &str = "/-/ready";
@@ -51,7 +53,7 @@ impl App {
         if request.method() == Method::GET && request.uri().path() == METRICS {
             self.store.note_scrape(scraper(peer, request.headers()), begin);
         }
-        let (label, response) = self.route(request.method(), request.uri().path(), request.headers()).await;
+        let (label, response) = self.route(request.method(), request.uri(), request.headers()).await;
         let metrics = &self.store.metrics;
         metrics.http_requests.with_label_values(&[label, response.status().as_str()]).inc();
         metrics.http_duration.observe(self.store.now().saturating_duration_since(begin).as_secs_f64());
@@ -59,10 +61,12 @@ impl App {
     }
 
     /// The answer, and the path's label: one of a closed list, so that no client can make series.
-    async fn route(&self, method: &Method, path: &str, headers: &header::HeaderMap) -> (&'static str, Response<Parts>) {
+    async fn route(&self, method: &Method, uri: &Uri, headers: &header::HeaderMap) -> (&'static str, Response<Parts>) {
+        let path = uri.path();
         let label = match path {
             METRICS => METRICS,
             DOMAINS => DOMAINS,
+            LOOKUP => LOOKUP,
             STATUS => STATUS,
             HEALTHY => HEALTHY,
             READY => READY,
@@ -78,6 +82,7 @@ impl App {
         let response = match label {
             METRICS => self.metrics(response::accepts_gzip(headers.get(header::ACCEPT_ENCODING))).await,
             DOMAINS => response::json(StatusCode::OK, &api::domains(&snapshot, now)),
+            LOOKUP => lookup(&snapshot, uri.query()),
             STATUS => response::json(StatusCode::OK, &api::status(&snapshot, now)),
             HEALTHY => healthy(&self.store),
             // Whoever is told "ready" and scrapes next must find everything there.
@@ -115,6 +120,17 @@ impl App {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
         response
+    }
+}
+
+fn lookup(snapshot: &Snapshot, query: Option<&str>) -> Response<Parts> {
+    let key = match api::question(query) {
+        Ok(key) => key,
+        Err(message) => return response::error(StatusCode::BAD_REQUEST, "bad_query", &message),
+    };
+    match api::lookup(snapshot, &key) {
+        Some(found) => response::json(StatusCode::OK, &found),
+        None => response::error(StatusCode::NOT_FOUND, "domain_not_found", "no domain of this host has it"),
     }
 }
 

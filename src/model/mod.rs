@@ -6,6 +6,7 @@ mod group;
 mod health;
 mod ids;
 mod inventory;
+mod mac;
 mod monotony;
 mod process;
 mod rates;
@@ -20,6 +21,7 @@ pub use inventory::{
     DiskDescription, DomainDescription, HostVersions, InventoryReply, InventoryRequest, ListedDomain, NicDescription,
     OpenStack,
 };
+pub use mac::Mac;
 pub use process::{Process, ProcessState, Processes};
 pub use rates::per_second;
 pub use sample::{

@@ -13,7 +13,7 @@ use super::lanes::{Ask, Lane};
 use super::overdue::opening_limit;
 use super::storage::PATIENCE;
 use super::work::{Job, Order};
-use crate::model::{BulkRequest, DomainId, Group, GroupSet, ProcessState, RunId, Scope, Stamp, Standing};
+use crate::model::{BulkRequest, DomainId, Group, GroupSet, Process, ProcessState, RunId, Scope, Stamp, Standing};
 use crate::store::{Domain, Snapshot};
 
 /// Written-off calls that wait for a lock at most before what they did not bring waits for the next turn.
@@ -55,7 +55,7 @@ impl Core {
 
     /// Looks at the process of each, and returns those that libvirt is not about to end.
     pub(super) fn look_at_all<'d>(&mut self, domains: &[&'d Arc<Domain>], now: Stamp) -> Vec<&'d Arc<Domain>> {
-        let mut starts: Vec<(DomainId, RunId, u64)> = Vec::new();
+        let mut starts: Vec<(DomainId, RunId, Process)> = Vec::new();
         let mut alive = Vec::with_capacity(domains.len());
         for domain in domains {
             let process = domain.run.and_then(|run| self.processes.look(domain.id, &domain.name, run));
@@ -63,7 +63,7 @@ impl Core {
             if let (Some(process), Some(run)) = (process, domain.run)
                 && process.state != ProcessState::Ended
             {
-                starts.push((domain.id, run, process.start_ticks));
+                starts.push((domain.id, run, process));
             }
             if state != Some(ProcessState::Ended) {
                 alive.push(*domain);

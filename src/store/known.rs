@@ -29,6 +29,7 @@ impl Known {
             id,
             name: name.into(),
             run,
+            pid: None,
             known_since: started,
             health: DomainHealth::default(),
             resting: None,
@@ -47,7 +48,7 @@ impl Known {
             self.described = None;
         }
         let domain = Arc::make_mut(&mut self.domain);
-        domain.run = run;
+        (domain.run, domain.pid) = (run, None);
         domain.known_since = started;
         domain.health = DomainHealth::default();
         domain.resting = None;

@@ -4,6 +4,7 @@
 //! metrics. Uses `model` and `clock` only.
 
 mod block_info;
+mod directory;
 mod heartbeats;
 mod known;
 mod metrics;
@@ -19,6 +20,7 @@ mod window;
 mod tests;
 
 pub use block_info::{BlockInfoAnswer, DiskSizes};
+pub use directory::{Directory, Key};
 pub use heartbeats::{Part, STILL_AFTER};
 pub use metrics::SelfMetrics;
 pub use scrapes::ScraperId;

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use imbl::Vector;
 
+use super::directory::{Directory, Key};
 use super::window::{Sampled, Window, Windows};
 use crate::model::{
     Block, BlockInfo, DomainDescription, DomainHealth, DomainId, Group, HostVersions, RunId, Stamp, StateSample,
@@ -20,6 +21,8 @@ pub struct Domain {
     pub name: Arc<str>,
     /// Which run; `None` if it is not running.
     pub run: Option<RunId>,
+    /// Its QEMU process; `None` where that is not known.
+    pub pid: Option<u32>,
     /// Since when we know of this run.
     pub known_since: Stamp,
     /// How it answers, in this run.
@@ -182,6 +185,7 @@ pub struct Snapshot {
     /// Every domain, by name.
     pub domains: Vector<Arc<Domain>>,
     pub(super) order: Arc<Order>,
+    pub(super) directory: Directory,
 }
 
 impl Snapshot {
@@ -197,6 +201,14 @@ impl Snapshot {
     #[must_use]
     pub fn get(&self, id: DomainId) -> Option<&Arc<Domain>> {
         self.domains.get(self.order.place(id)?)
+    }
+
+    /// Every domain with that key, by name.
+    #[must_use]
+    pub fn lookup(&self, key: &Key) -> Vec<&Arc<Domain>> {
+        let mut places: Vec<usize> = self.directory.find(key).iter().filter_map(|id| self.order.place(*id)).collect();
+        places.sort_unstable();
+        places.into_iter().filter_map(|place| self.domains.get(place)).collect()
     }
 
     /// The figures of a window, if they are fresh enough to be exported as current.

@@ -9,10 +9,11 @@ use crossbeam_channel::Sender;
 use imbl::Vector;
 
 use super::block_info::BlockInfoAnswer;
+use super::directory::Registrar;
 use super::known::Known;
 use super::snapshot::{Domain, Link, Order, Shards, Snapshot, StaleAfter};
 use super::window::{NotTaken, Sampled};
-use crate::model::{DomainHealth, DomainId, DomainRecord, Group, GroupSet, ListedDomain, RunId, Stamp};
+use crate::model::{DomainHealth, DomainId, DomainRecord, Group, GroupSet, ListedDomain, Process, RunId, Stamp};
 
 /// For how long it is remembered that a domain went away, so that an answer asked for earlier cannot bring it back. What a
 /// call that took longer says about unknown domains is not believed.
@@ -32,6 +33,7 @@ pub(super) struct State {
     pub(super) domains: HashMap<DomainId, Known>,
     pub(super) gone: HashMap<DomainId, Instant>,
     pub(super) order: Option<Arc<Order>>,
+    pub(super) registrar: Registrar,
     /// The domains of the newest snapshot, in that order. Snapshots share all of it but what changed between them.
     pub(super) shown: Vector<Arc<Domain>>,
     /// Whose domain may differ from what is shown.
@@ -65,12 +67,16 @@ impl State {
             stale_after: self.stale_after,
             domains: self.shown.clone(),
             order,
+            directory: self.registrar.directory.clone(),
         }
     }
 
     /// Brings `shown` up to date. An answer is about a few of many domains, and so costs no more than those.
     fn show(&mut self) -> Arc<Order> {
         let touched = std::mem::take(&mut self.touched);
+        for id in &touched {
+            self.registrar.enter(*id, self.domains.get(id).map(|known| &*known.domain));
+        }
         if let Some(order) = &self.order {
             for id in touched {
                 if let (Some(known), Some(place)) = (self.domains.get(&id), order.place(id)) {
@@ -189,15 +195,19 @@ impl State {
     }
 
     /// Notes the start of the process of a run, and returns whether it is another run by that.
-    pub(super) fn take_process(&mut self, now: Stamp, (id, run, start_ticks): (DomainId, RunId, u64)) -> bool {
+    pub(super) fn take_process(&mut self, now: Stamp, (id, run, process): (DomainId, RunId, Process)) -> bool {
         let known = self.domains.get_mut(&id).filter(|known| known.domain.run == Some(run));
         known.is_some_and(|known| {
-            let another = known.is_another_process(start_ticks);
+            let another = known.is_another_process(process.start_ticks);
             if another {
-                self.touched.push(id);
                 known.begin_run(Some(run), now);
                 // So that the old start cannot come back as a third one.
-                known.is_another_process(start_ticks);
+                known.is_another_process(process.start_ticks);
+            }
+            let is_news = another || known.domain.pid != Some(process.pid);
+            if is_news {
+                self.touched.push(id);
+                Arc::make_mut(&mut known.domain).pid = Some(process.pid);
             }
             another
         })
@@ -268,6 +278,7 @@ impl State {
 
     pub(super) fn remove(&mut self, id: DomainId, at: Instant) {
         self.domains.remove(&id);
+        self.touched.push(id);
         self.gone.insert(id, at);
         self.order = None;
     }

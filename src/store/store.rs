@@ -16,7 +16,8 @@ use super::state::{Changes, State};
 use super::window::NotTaken;
 use crate::clock::Clock;
 use crate::model::{
-    BulkReply, BulkRequest, DomainHealth, DomainId, GroupSet, InventoryReply, InventoryRequest, RunId, Scope, Stamp,
+    BulkReply, BulkRequest, DomainHealth, DomainId, GroupSet, InventoryReply, InventoryRequest, Process, RunId, Scope,
+    Stamp,
 };
 
 /// The one place where samples live.
@@ -232,9 +233,9 @@ impl Store {
         }
     }
 
-    /// Notes when the QEMU process of each run started, in clock ticks. libvirt may give a run the id of one before; another
+    /// Notes the QEMU process of each run, and when it started. libvirt may give a run the id of one before; another
     /// start tells them apart, so that no figures are compared across it.
-    pub fn apply_processes(&self, starts: &[(DomainId, RunId, u64)]) -> Changes {
+    pub fn apply_processes(&self, starts: &[(DomainId, RunId, Process)]) -> Changes {
         let now = self.stamp();
         let mut state = self.state.lock();
         let restarted = starts.iter().filter(|start| state.take_process(now, **start)).count();

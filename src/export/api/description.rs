@@ -57,7 +57,7 @@ pub(super) fn of(it: &DomainDescription) -> Description<'_> {
     }
 }
 
-fn disk_description(disk: &DiskDescription) -> DiskJson<'_> {
+pub(super) fn disk_description(disk: &DiskDescription) -> DiskJson<'_> {
     DiskJson {
         target: said(&disk.target),
         disk_type: said(&disk.disk_type),
@@ -72,7 +72,7 @@ fn disk_description(disk: &DiskDescription) -> DiskJson<'_> {
     }
 }
 
-fn nic_description(nic: &NicDescription) -> NicJson<'_> {
+pub(super) fn nic_description(nic: &NicDescription) -> NicJson<'_> {
     NicJson {
         target: said(&nic.target),
         interface_type: said(&nic.interface_type),

@@ -3,6 +3,7 @@
 //! Units are in the field names. A field whose value was not obtained is absent. Field names are only added to.
 
 mod description;
+mod lookup;
 mod samples;
 mod status;
 
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 
 use self::description::Description;
+pub use self::lookup::{BY, Found, lookup, question};
 use self::samples::{Samples, State};
 pub use self::status::{Status, status};
 use crate::model::Stamp;
@@ -43,6 +45,8 @@ pub struct DomainJson<'a> {
     uuid: String,
     name: &'a str,
     running: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
     #[serde(flatten)]
     state: State,
     #[serde(flatten)]
@@ -85,6 +89,7 @@ pub fn domain<'a>(snapshot: &Snapshot, domain: &'a Domain, now: Instant) -> Doma
         uuid: domain.id.to_string(),
         name: &domain.name,
         running: domain.run.is_some(),
+        pid: domain.pid,
         state: domain.state().map(|sampled| samples::state(sampled.figures)).unwrap_or_default(),
         health: domain.run.map(|_| health(domain, now)),
         description: domain.description.as_deref().map(description::of),

@@ -1,6 +1,7 @@
 //! What the store promises: newest wins, late is lost, gone is gone, runs are never mixed.
 
 mod block_info;
+mod directory;
 mod health;
 mod runs;
 

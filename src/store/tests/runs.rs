@@ -1,6 +1,11 @@
 //! Runs that bear one id, told apart; and what comes too late to be of use.
 
 use super::*;
+use crate::model::{Process, ProcessState};
+
+fn process(start_ticks: u64) -> Process {
+    Process { pid: 41, start_ticks, state: ProcessState::Runs }
+}
 
 fn is_complete(bench: &Bench) -> bool {
     bench.store.snapshot().domains[0].windows.cpu.previous().is_some()
@@ -13,16 +18,20 @@ fn another_process_is_another_run() {
     bench.bulk(bench.tick(), vec![record(1, 1, 10)]);
     bench.bulk(bench.tick(), vec![record(1, 1, 20)]);
     let none = Changes::default();
-    assert_eq!(bench.store.apply_processes(&[(id(1), RunId(1), 500), (id(9), RunId(1), 1)]), none, "noted");
-    assert_eq!(bench.store.apply_processes(&[(id(1), RunId(1), 500)]), none);
-    assert_eq!(bench.store.apply_processes(&[(id(1), RunId(2), 700)]), none, "of a run that is not known yet");
+    assert_eq!(
+        bench.store.apply_processes(&[(id(1), RunId(1), process(500)), (id(9), RunId(1), process(1))]),
+        none,
+        "noted"
+    );
+    assert_eq!(bench.store.apply_processes(&[(id(1), RunId(1), process(500))]), none);
+    assert_eq!(bench.store.apply_processes(&[(id(1), RunId(2), process(700))]), none, "of a run that is not known yet");
     assert!(is_complete(&bench));
     assert!(!bench.store.known_descriptions().wants(id(1), Some(RunId(1))));
     let before = bench.tick();
     bench.tick();
-    assert!(bench.store.apply_processes(&[(id(1), RunId(1), 700)]).domains, "the list is to be read again");
+    assert!(bench.store.apply_processes(&[(id(1), RunId(1), process(700))]).domains, "the list is to be read again");
     assert!(bench.store.known_descriptions().wants(id(1), Some(RunId(1))), "with its XML");
-    assert_eq!(bench.store.apply_processes(&[(id(1), RunId(1), 700)]), none, "told once");
+    assert_eq!(bench.store.apply_processes(&[(id(1), RunId(1), process(700))]), none, "told once");
     // Its CPU time is higher already than that of the run before, so that alone would tell nothing.
     bench.bulk(before, vec![record(1, 1, 25)]);
     assert_eq!((bench.cpu(1), bench.late()), (None, 2), "asked before: it may be about the run before");
@@ -35,10 +44,14 @@ fn another_process_is_another_run() {
 fn a_run_with_an_id_of_its_own_is_told_by_that() {
     let bench = Bench::new();
     bench.bulk(bench.tick(), vec![record(1, 1, 10)]);
-    bench.store.apply_processes(&[(id(1), RunId(1), 500)]);
+    bench.store.apply_processes(&[(id(1), RunId(1), process(500))]);
     bench.bulk(bench.tick(), vec![record(1, 2, 1)]);
     let sequence = bench.store.snapshot().sequence;
-    assert_eq!(bench.store.apply_processes(&[(id(1), RunId(2), 700)]), Changes::default(), "the first start of it");
+    assert_eq!(
+        bench.store.apply_processes(&[(id(1), RunId(2), process(700))]),
+        Changes::default(),
+        "the first start of it"
+    );
     assert_eq!(bench.store.snapshot().sequence, sequence);
 }
 
@@ -81,7 +94,7 @@ fn cpu_time_that_is_somewhat_less_is_no_other_run_and_is_not_believed() {
     assert_eq!(bench.bulk(bench.tick(), vec![record(1, 1, 990 * SECOND)]), Changes::default());
     assert_eq!((bench.cpu(1), went_back()), (Some(1000 * SECOND), 1));
     // The process is the same, and knows better than any figure.
-    bench.store.apply_processes(&[(id(1), RunId(1), 500)]);
+    bench.store.apply_processes(&[(id(1), RunId(1), process(500))]);
     assert_eq!(bench.bulk(bench.tick(), vec![record(1, 1, SECOND)]), Changes::default());
     assert_eq!((bench.cpu(1), went_back()), (Some(1000 * SECOND), 2));
 }

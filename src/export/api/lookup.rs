@@ -1,0 +1,112 @@
+//! `/api/v1/lookup`: which domain has this MAC address, this disk, this NIC of the host's, this process?
+
+use serde::Serialize;
+
+use super::description::{DiskJson, NicJson, disk_description, nic_description};
+use crate::model::{DiskDescription, Mac, NicDescription, state_name};
+use crate::store::{Domain, Key, Snapshot};
+
+/// What a domain can be looked up by, and an example of each.
+pub const BY: [(&str, &str); 4] =
+    [("mac", "52:54:00:12:34:56"), ("nic", "vnet3"), ("disk", "/images/web.qcow2"), ("pid", "4711")];
+
+/// Domains that were found.
+#[derive(Debug, Serialize)]
+pub struct Found<'a> {
+    sequence: u64,
+    domains: Vec<Hit<'a>>,
+}
+
+/// One of them, with what it was found by.
+#[derive(Debug, Serialize)]
+struct Hit<'a> {
+    uuid: String,
+    name: &'a str,
+    running: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<u32>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    nics: Vec<NicJson<'a>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    disks: Vec<DiskJson<'a>>,
+}
+
+/// Reads the question of a query string: one parameter, one of [`BY`].
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn question(query: Option<&str>) -> Result<Key, String> {
+    let mut parameters = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+    let examples = || BY.map(|(name, example)| format!("{name}={example}")).join(", ");
+    let (Some((name, value)), None) = (parameters.next(), parameters.next()) else {
+        return Err(format!("one parameter is wanted, such as {}", examples()));
+    };
+    match &*name {
+        _ if value.is_empty() => Err(format!("{name} is empty; a question is such as {}", examples())),
+        "mac" => Mac::parse(&value).map(Key::Mac).ok_or_else(|| {
+            format!("{value:?} is no MAC address; such are 52:54:00:12:34:56, 52-54-00-12-34-56 and 5254.0012.3456")
+        }),
+        "nic" => Ok(Key::Nic(value.into())),
+        "disk" => Ok(Key::Disk(value.into())),
+        "pid" => value.parse().map(Key::Pid).map_err(|_| format!("{value:?} is no process id, which is a number")),
+        _ => Err(format!("{name:?} is nothing to look up by; a question is such as {}", examples())),
+    }
+}
+
+/// Every domain with that key, by name; `None` if there is none.
+#[must_use]
+pub fn lookup<'a>(snapshot: &'a Snapshot, key: &Key) -> Option<Found<'a>> {
+    let domains: Vec<Hit<'a>> = snapshot.lookup(key).into_iter().map(|domain| hit(domain, key)).collect();
+    (!domains.is_empty()).then_some(Found { sequence: snapshot.sequence, domains })
+}
+
+fn hit<'a>(domain: &'a Domain, key: &Key) -> Hit<'a> {
+    let (nics, disks) = domain.description.as_deref().map(|it| (&it.nics[..], &it.disks[..])).unwrap_or_default();
+    let is_nic = |nic: &&'a NicDescription| match key {
+        Key::Mac(mac) => Mac::parse(&nic.mac) == Some(*mac),
+        Key::Nic(name) => nic.target == *name,
+        Key::Disk(_) | Key::Pid(_) => false,
+    };
+    let is_disk = |disk: &&'a DiskDescription| match key {
+        Key::Disk(text) => disk.source == *text || disk.serial == *text,
+        _ => false,
+    };
+    Hit {
+        uuid: domain.id.to_string(),
+        name: &domain.name,
+        running: domain.run.is_some(),
+        state: domain.state().and_then(|sampled| sampled.figures.state).map(state_name),
+        pid: domain.pid,
+        nics: nics.iter().filter(is_nic).map(nic_description).collect(),
+        disks: disks.iter().filter(is_disk).map(disk_description).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_one_parameter_of_those_that_are_known() {
+        let mac = Mac::parse("525400ABCDEF").map(Key::Mac);
+        assert_eq!(question(Some("mac=52%3a54:00:AB:cd:ef")).ok(), mac);
+        assert_eq!(question(Some("disk=%2fimages/a+b%C3%BC")), Ok(Key::Disk("/images/a bü".into())));
+        assert_eq!(question(Some("nic=vnet3")), Ok(Key::Nic("vnet3".into())));
+        assert_eq!(question(Some("pid=4711")), Ok(Key::Pid(4711)));
+        for (bad, word) in [
+            (None, "one parameter"),
+            (Some(""), "one parameter"),
+            (Some("mac=525400abcdef&pid=3"), "one parameter"),
+            (Some("mac="), "empty"),
+            (Some("mac=52:54"), "no MAC address"),
+            (Some("pid=-3"), "no process id"),
+            (Some("pid=99999999999"), "no process id"),
+            (Some("mak=525400abcdef"), "nothing to look up by"),
+        ] {
+            let error = question(bad).expect_err("refused");
+            assert!(error.contains(word), "{bad:?}: {error}");
+        }
+    }
+}
