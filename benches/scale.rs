@@ -12,15 +12,14 @@ mod chosen;
 #[allow(dead_code)] // Every scrape here is on one connection.
 #[path = "support/client.rs"]
 mod client;
+#[path = "support/daemon.rs"]
+mod daemon;
 #[path = "support/footprint.rs"]
 mod footprint;
 #[path = "support/plot.rs"]
 mod plot;
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::SocketAddr;
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::mpsc;
+use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,6 +28,7 @@ use virtstatd::config::defaults;
 
 use chosen::is_wanted;
 use client::Client;
+use daemon::Daemon;
 use footprint::{Watch, cpu_time};
 
 /// The numbers of guests.
@@ -157,45 +157,4 @@ fn measure(guests: u32, period: Duration) -> Measured {
         }
     }
     Measured { period, series, plain, gzip, complete, own, rest, rss_anon: watch.most(), scrape, oldest }
-}
-
-/// The real binary, ended when it is dropped.
-struct Daemon {
-    child: Child,
-    address: SocketAddr,
-}
-
-impl Daemon {
-    fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_virtstatd"))
-            .args(arguments)
-            .args(["--listen", "127.0.0.1:0"])
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let mut log = BufReader::new(child.stderr.take().expect("piped"));
-        let (sender, receiver) = mpsc::channel();
-        thread::spawn(move || {
-            let mut line = String::new();
-            while log.read_line(&mut line).is_ok_and(|read| read > 0) {
-                if let Some((_, address)) = line.split_once("http://") {
-                    // Nobody listens any more once the address is known.
-                    let _ = sender.send(address.trim().parse());
-                } else if line.contains("WARN") || line.contains("ERROR") {
-                    eprint!("{line}");
-                }
-                line.clear();
-            }
-            let _ = log.read_to_end(&mut Vec::new());
-        });
-        let address = receiver.recv_timeout(PATIENCE).expect("it listens").expect("an address");
-        Self { child, address }
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }

@@ -256,8 +256,34 @@ fn guests_are_looked_up_by_what_virsh_says_they_have() {
     virsh(&["define", file.to_str().unwrap()]);
     let mac = row(&virsh(&["domiflist", "asleep"]), "virtio")[4].clone();
     wait_for("the defined one", || (names(&format!("mac={mac}")) == ["asleep"]).then_some(()));
-    virsh(&["undefine", "asleep"]);
+    virsh(&["domrename", "asleep", "dozing"]);
+    lab.owns("dozing");
+    wait_for("its new name", || (names(&format!("mac={mac}")) == ["dozing"]).then_some(()));
+    virsh(&["undefine", "dozing"]);
     wait_for("it is gone", || names(&format!("mac={mac}")).is_empty().then_some(()));
+}
+
+#[test]
+fn devices_and_titles_are_told_when_libvirt_announces_them() {
+    let Some(mut lab) = lab::enter() else { return };
+    // Neither a sample nor the list would show it within this test.
+    let (_directory, path) = config_file("[sampling]\nperiod = '10m'\n[sampling.periods]\ninventory = '10m'\n");
+    let daemon = Daemon::start(&["--config", &path]);
+    daemon.wait_ready();
+    let name = "announced";
+    lab.create(name, &[]);
+    let nic = "<interface type='ethernet'><mac address='52:54:00:12:34:57'/><target dev='vsd-event'/><model type='virtio'/></interface>";
+    let found = || daemon.get("/api/v1/lookup?mac=52:54:00:12:34:57").status == 200;
+    wait_for("the new domain", || (daemon.get(&format!("/api/v1/domains/{name}")).status == 200).then_some(()));
+    assert!(!found());
+    device("attach-device", name, nic);
+    wait_for("the new NIC", || found().then_some(()));
+    virsh(&["desc", name, "--live", "--title", "Announced"]);
+    let title = || daemon.get(&format!("/api/v1/domains/{name}")).json()["description"]["title"] == "Announced";
+    wait_for("its title", || title().then_some(()));
+    device("detach-device", name, nic);
+    virsh(&["reset", name]);
+    wait_for("the NIC to go", || (!found()).then_some(()));
 }
 
 #[test]

@@ -112,7 +112,7 @@ impl Source for LibvirtSource {
     }
 
     fn watch(&mut self, sink: EventSink) -> Result<(), SourceError> {
-        match self.connection.watch(sink) {
+        match self.connection.watch(&sink) {
             Ok(()) => Ok(()),
             Err(error) if error.code().to_raw() == sys::VIR_ERR_NO_SUPPORT => Ok(()),
             Err(error) => Err(self.error("virConnectDomainEventRegisterAny", &error)),

@@ -46,13 +46,13 @@ pub(super) fn set_allocator() {
 /// A connection that closes without panicking.
 pub(super) struct Connection {
     connect: ManuallyDrop<Connect>,
-    /// libvirt's number of the callback for events. It holds a reference to the connection, which would never close.
-    watch: Option<c_int>,
+    /// libvirt's numbers of the callbacks for events. They hold references to the connection, which would never close.
+    watch: Vec<c_int>,
 }
 
 impl Connection {
     pub(super) fn new(connect: Connect) -> Self {
-        Self { connect: ManuallyDrop::new(connect), watch: None }
+        Self { connect: ManuallyDrop::new(connect), watch: Vec::new() }
     }
 
     pub(super) fn get(&self) -> &Connect {
@@ -81,18 +81,19 @@ impl Connection {
         Ok(handles)
     }
 
-    /// Sends lifecycle events of all domains to `sink`, and to no earlier one.
-    pub(super) fn watch(&mut self, sink: EventSink) -> Result<(), Error> {
+    /// Sends what happens to all domains to `sink`, and to no earlier one.
+    pub(super) fn watch(&mut self, sink: &EventSink) -> Result<(), Error> {
         self.unwatch();
-        self.watch = Some(events::register(&self.connect, sink)?);
+        self.watch = events::register(&self.connect, sink)?;
         Ok(())
     }
 
     fn unwatch(&mut self) {
-        let Some(number) = self.watch.take() else { return };
-        // SAFETY: the connection is open, and the number is that of a callback registered on it and still there.
-        if unsafe { sys::virConnectDomainEventDeregisterAny(self.connect.as_ptr(), number) } < 0 {
-            tracing::debug!(error = %Error::last_error(), "virConnectDomainEventDeregisterAny refused");
+        for number in mem::take(&mut self.watch) {
+            // SAFETY: the connection is open, and the number is that of a callback registered on it and still there.
+            if unsafe { sys::virConnectDomainEventDeregisterAny(self.connect.as_ptr(), number) } < 0 {
+                tracing::debug!(error = %Error::last_error(), "virConnectDomainEventDeregisterAny refused");
+            }
         }
     }
 }

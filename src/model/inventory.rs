@@ -16,6 +16,16 @@ pub struct DomainDescription {
     pub os_arch: Box<str>,
     /// `<os><type machine>`.
     pub os_machine: Box<str>,
+    /// `<os><boot dev>` or the devices' `<boot order>`: `hd`, `network`, or targets of disks and NICs, in order.
+    pub boot: Vec<Box<str>>,
+    /// `<vcpu current>`, or its text where all are there from the start.
+    pub vcpus: Option<u32>,
+    /// Text of `<vcpu>`.
+    pub vcpus_maximum: Option<u32>,
+    /// `<currentMemory>`.
+    pub memory_kib: Option<u64>,
+    /// `<memory>`.
+    pub memory_maximum_kib: Option<u64>,
     /// `<title>`.
     pub title: Option<Box<str>>,
     /// `<description>`; may hold anything, newlines too.
@@ -35,6 +45,8 @@ pub struct DiskDescription {
     pub target: Box<str>,
     /// `type`: `file`, `block`, `network`, `volume`.
     pub disk_type: Box<str>,
+    /// `device`: `disk`, `cdrom`, `floppy`, `lun`.
+    pub device: Box<str>,
     /// `<target bus>`.
     pub target_bus: Box<str>,
     /// `<driver name>`.
@@ -51,6 +63,8 @@ pub struct DiskDescription {
     pub source_protocol: Box<str>,
     /// `<serial>`.
     pub serial: Box<str>,
+    /// Sources of the chain of `<backingStore>`, the nearest first.
+    pub backing: Vec<Box<str>>,
 }
 
 /// One `<interface>`; an empty string is "not said".
@@ -62,6 +76,10 @@ pub struct NicDescription {
     pub interface_type: Box<str>,
     /// Bridge, network or device of `<source>`.
     pub source_bridge: Box<str>,
+    /// `<source network>`.
+    pub source_network: Box<str>,
+    /// `<virtualport type>`: `openvswitch`, `802.1Qbh`.
+    pub virtual_port: Box<str>,
     /// `<mac address>`.
     pub mac: Box<str>,
     /// `<model type>`.

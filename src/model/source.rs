@@ -122,7 +122,8 @@ pub struct Peer {
     pub start_ticks: u64,
 }
 
-/// Something happened to a domain: it started, stopped, was paused, defined or undefined.
+/// Something happened to a domain: it started, stopped, was paused, defined or undefined, got or lost a device, or its title or
+/// metadata changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DomainEvent {
     /// Which domain.

@@ -9,6 +9,7 @@ mod support;
 mod churn;
 mod connections;
 mod guests;
+mod inventory;
 mod replies;
 mod scale;
 mod sequences;
@@ -56,6 +57,13 @@ struct Trial {
 impl Trial {
     /// With every running guest sampled.
     fn running(domains: u32) -> Self {
+        let trial = Self::start(domains, CONFIG);
+        trial.watcher.wait_for_samples(&trial.names, BULK, trial.watcher.now());
+        trial
+    }
+
+    /// With a daemon that is ready.
+    fn start(domains: u32, config: &str) -> Self {
         let turn = TURN.lock();
         let directory = tempfile::tempdir().unwrap();
         let settings = Settings { domains, ..Settings::new(directory.path().join("socket")) };
@@ -64,13 +72,11 @@ impl Trial {
             let running = host.guests().filter(|guest| guest.is_running());
             running.map(|guest| guest.name().to_owned()).collect()
         });
-        let (config, path) = config_file(CONFIG);
+        let (config, path) = config_file(config);
         let daemon = Daemon::start(&["--config", &path, "--uri", &simulator.uri()]);
         let watcher = Watcher::start(&daemon);
         daemon.wait_ready();
-        let trial = Self { watcher, daemon, simulator, names, _directories: [directory, config], _turn: turn };
-        trial.watcher.wait_for_samples(&trial.names, BULK, trial.watcher.now());
-        trial
+        Self { watcher, daemon, simulator, names, _directories: [directory, config], _turn: turn }
     }
 
     #[allow(clippy::needless_pass_by_value)] // Commands are made where they are told.

@@ -66,6 +66,9 @@ impl Guest {
     }
 }
 
+/// Marks seeds of guests that come later.
+const NEWCOMERS: u64 = 1 << 32;
+
 impl Host {
     /// Makes a change, and tells what libvirt would send.
     ///
@@ -144,7 +147,9 @@ impl Host {
 
     /// A guest that was not there; the same seed makes another one each time.
     fn newcomer(&self, seed: u64) -> Result<Guest, Refused> {
-        let guest = Guest::new(random::of(seed, u64::from(self.next)).u64(..), self.next, false);
+        // Apart from what the plan's own guests are made from, should the seed be the plan's.
+        let purpose = NEWCOMERS | u64::from(self.next);
+        let guest = Guest::new(random::of(seed, purpose).u64(..), self.next, false);
         if self.by_name.contains_key(guest.name()) { Err(Refused::NameTaken) } else { Ok(guest) }
     }
 

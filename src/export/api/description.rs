@@ -13,6 +13,10 @@ pub(super) struct Description<'a> {
     title: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<&'a str>,
+    #[serde(flatten)]
+    size: Size,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    boot: &'a [Box<str>],
     disks: Vec<DiskJson<'a>>,
     nics: Vec<NicJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -20,12 +24,15 @@ pub(super) struct Description<'a> {
 }
 
 figures!(Kind<'a> { domain_type: &'a str, os_type: &'a str, os_arch: &'a str, os_machine: &'a str });
+figures!(Size { vcpus: u32, vcpus_maximum: u32, memory_kib: u64, memory_maximum_kib: u64 });
 figures!(DiskJson<'a> {
-    target: &'a str, disk_type: &'a str, target_bus: &'a str, driver_name: &'a str, driver_type: &'a str,
+    target: &'a str, disk_type: &'a str, device: &'a str, target_bus: &'a str, driver_name: &'a str, driver_type: &'a str,
     driver_cache: &'a str, driver_discard: &'a str, source: &'a str, source_protocol: &'a str, serial: &'a str,
+    backing: &'a [Box<str>],
 });
 figures!(NicJson<'a> {
-    target: &'a str, interface_type: &'a str, source_bridge: &'a str, mac: &'a str, model: &'a str, mtu: &'a str,
+    target: &'a str, interface_type: &'a str, source_bridge: &'a str, source_network: &'a str, virtual_port: &'a str,
+    mac: &'a str, model: &'a str, mtu: &'a str,
 });
 figures!(OpenStackJson<'a> {
     instance_name: &'a str, instance_id: &'a str, flavor_name: &'a str, user_name: &'a str, user_id: &'a str,
@@ -43,6 +50,13 @@ pub(super) fn of(it: &DomainDescription) -> Description<'_> {
         },
         title: it.title.as_deref(),
         description: it.description.as_deref(),
+        size: Size {
+            vcpus: it.vcpus,
+            vcpus_maximum: it.vcpus_maximum,
+            memory_kib: it.memory_kib,
+            memory_maximum_kib: it.memory_maximum_kib,
+        },
+        boot: &it.boot,
         disks: it.disks.iter().map(disk_description).collect(),
         nics: it.nics.iter().map(nic_description).collect(),
         openstack: it.openstack.as_ref().map(|nova| OpenStackJson {
@@ -61,6 +75,7 @@ pub(super) fn disk_description(disk: &DiskDescription) -> DiskJson<'_> {
     DiskJson {
         target: said(&disk.target),
         disk_type: said(&disk.disk_type),
+        device: said(&disk.device),
         target_bus: said(&disk.target_bus),
         driver_name: said(&disk.driver_name),
         driver_type: said(&disk.driver_type),
@@ -69,6 +84,7 @@ pub(super) fn disk_description(disk: &DiskDescription) -> DiskJson<'_> {
         source: said(&disk.source),
         source_protocol: said(&disk.source_protocol),
         serial: said(&disk.serial),
+        backing: (!disk.backing.is_empty()).then_some(&*disk.backing),
     }
 }
 
@@ -77,6 +93,8 @@ pub(super) fn nic_description(nic: &NicDescription) -> NicJson<'_> {
         target: said(&nic.target),
         interface_type: said(&nic.interface_type),
         source_bridge: said(&nic.source_bridge),
+        source_network: said(&nic.source_network),
+        virtual_port: said(&nic.virtual_port),
         mac: said(&nic.mac),
         model: said(&nic.model),
         mtu: said(&nic.mtu),

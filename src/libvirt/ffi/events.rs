@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 use std::mem;
-use std::os::raw::c_int;
+use std::os::raw::{c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
@@ -14,33 +14,50 @@ use crate::model::{DomainEvent, EventSink};
 
 type Generic = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
 type Lifecycle = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int;
+type Device = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *const c_char, *mut c_void);
+type Metadata = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, *const c_char, *mut c_void);
 
-/// Sends lifecycle events of all domains to `sink`. Gives the number to deregister it by, without which the connection
-/// never closes.
-pub(super) fn register(connect: &Connect, sink: EventSink) -> Result<c_int, Error> {
-    // SAFETY: both are pointers to functions. libvirt calls back with the arguments that belong to the event's number,
-    // and those of lifecycle events are `Lifecycle`'s; the cast through the generic type is the documented way.
-    let callback = unsafe { mem::transmute::<Lifecycle, Generic>(lifecycle) };
-    // Not taken back if libvirt refuses: it does not promise that it has not freed it by then.
-    let opaque = Box::into_raw(Box::new(sink)).cast::<c_void>();
-    let (event, all_domains) = (sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE.cast_signed(), ptr::null_mut());
-    // SAFETY: the connection is open. `opaque` is a `Box<EventSink>`, which `lifecycle` expects, and nobody but
-    // `free_sink` frees it, which libvirt calls once, after the last call of `lifecycle`.
-    let number = unsafe {
-        let (connect, callback, free) = (connect.as_ptr(), Some(callback), Some(free_sink as unsafe extern "C" fn(_)));
-        sys::virConnectDomainEventRegisterAny(connect, all_domains, event, callback, opaque, free)
+/// Sends what happens to all domains to `sink`: lifecycle, devices that come and go, metadata. Gives the numbers to deregister
+/// it by, without which the connection never closes. A kind that the driver does not know, but for the first, is left out.
+pub(super) fn register(connect: &Connect, sink: &EventSink) -> Result<Vec<c_int>, Error> {
+    // SAFETY: all are pointers to functions. libvirt calls back with the arguments that belong to the event's number, as the
+    // types above say for each; the cast through the generic type is the documented way.
+    let kinds = unsafe {
+        let device = mem::transmute::<Device, Generic>(device);
+        [
+            (sys::VIR_DOMAIN_EVENT_ID_LIFECYCLE, mem::transmute::<Lifecycle, Generic>(lifecycle)),
+            (sys::VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, device),
+            (sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, device),
+            (sys::VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, mem::transmute::<Metadata, Generic>(metadata)),
+        ]
     };
-    if number < 0 { Err(Error::last_error()) } else { Ok(number) }
+    let mut numbers = Vec::with_capacity(kinds.len());
+    for (event, callback) in kinds {
+        // Not taken back if libvirt refuses: it does not promise that it has not freed it by then.
+        let opaque = Box::into_raw(Box::new(EventSink::clone(sink))).cast::<c_void>();
+        let all_domains = ptr::null_mut();
+        // SAFETY: the connection is open. `opaque` is a `Box<EventSink>`, which the callbacks expect, and nobody but
+        // `free_sink` frees it, which libvirt calls once, after the last call of the callback.
+        let number = unsafe {
+            let (connect, free) = (connect.as_ptr(), Some(free_sink as unsafe extern "C" fn(_)));
+            let event = event.cast_signed();
+            sys::virConnectDomainEventRegisterAny(connect, all_domains, event, Some(callback), opaque, free)
+        };
+        if number >= 0 {
+            numbers.push(number);
+            continue;
+        }
+        let error = Error::last_error();
+        if numbers.is_empty() {
+            return Err(error);
+        }
+        tracing::debug!(event, %error, "no events of this kind");
+    }
+    Ok(numbers)
 }
 
 /// Something happened to a domain.
-unsafe extern "C" fn lifecycle(
-    _: sys::virConnectPtr,
-    domain: sys::virDomainPtr,
-    _event: c_int,
-    _detail: c_int,
-    opaque: *mut c_void,
-) -> c_int {
+unsafe fn happened(domain: sys::virDomainPtr, opaque: *mut c_void) {
     // A panic must not run on into C. What it was has been said by the panic hook.
     let _ = catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: `opaque` is the box of `register`, which lives until `free_sink`, and is only ever shared.
@@ -50,7 +67,39 @@ unsafe extern "C" fn lifecycle(
             sink(DomainEvent { id });
         }
     }));
+}
+
+unsafe extern "C" fn lifecycle(
+    _: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    _event: c_int,
+    _detail: c_int,
+    opaque: *mut c_void,
+) -> c_int {
+    // SAFETY: both are as libvirt gave them.
+    unsafe { happened(domain, opaque) };
     0
+}
+
+unsafe extern "C" fn device(
+    _: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    _alias: *const c_char,
+    opaque: *mut c_void,
+) {
+    // SAFETY: both are as libvirt gave them.
+    unsafe { happened(domain, opaque) };
+}
+
+unsafe extern "C" fn metadata(
+    _: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    _kind: c_int,
+    _namespace: *const c_char,
+    opaque: *mut c_void,
+) {
+    // SAFETY: both are as libvirt gave them.
+    unsafe { happened(domain, opaque) };
 }
 
 /// libvirt needs the sink of a callback no more.

@@ -62,6 +62,14 @@ fn a_life() {
 }
 
 #[test]
+fn a_newcomer_is_nobody_who_is_there_already_whatever_the_seed() {
+    let mut host = host();
+    host.apply(&Change::Define { seed: host.plan().seed }, later(1)).expect("there is room");
+    let uuids: std::collections::HashSet<Uuid> = host.guests().map(|guest| *guest.uuid()).collect();
+    assert_eq!(uuids.len(), host.len());
+}
+
+#[test]
 fn what_libvirt_refuses_is_refused() {
     let mut host = host();
     let (on, off) = (running(&host), off(&host));
