@@ -34,7 +34,10 @@ fi
 
 work=$(mktemp -d)
 failed_steps=()
+runner=
 cleanup() {
+    # The tests lead a group of their own, with all that one of them left when it crashed.
+    [[ -z $runner ]] || kill -KILL -- -"$runner" 2>/dev/null || true
     [[ $lab == skip ]] || { tests/lab/lab.sh thaw && tests/lab/lab.sh down; } >"$work/lab-down" 2>&1 || cat "$work/lab-down"
     rm -rf "$work"
 }
@@ -91,12 +94,13 @@ run_tests() {
     local status=0
     # A test that hangs is to be told from one that works, and the rest of the gate is to be seen.
     timeout --kill-after=30s 45m cargo test --workspace --locked --no-fail-fast >"$work/tests.log" 2>&1 &
-    local runner=$!
+    runner=$!
     tail --pid=$runner --lines=+1 --follow "$work/tests.log"
     wait $runner || status=1
     # A test program that crashed may have left servers, which would keep this step's output open for ever. timeout leads a
     # group of its own.
     kill -KILL -- -$runner 2>/dev/null || true
+    runner=
     # Hand-overs between threads, in every order: with the locks of the model checker.
     cargo test --locked --lib --features model-check sampling::model 2>&1 | tee -a "$work/tests.log" || status=1
     return $status

@@ -90,7 +90,8 @@ impl By {
     /// What that may be, the likeliest first.
     fn guess(what: &str) -> &'static [Self] {
         if Mac::parse(what).is_some() {
-            &[Self::Mac]
+            // Twelve digits may be a serial number as well.
+            &[Self::Mac, Self::Disk]
         } else if what.starts_with('/') {
             &[Self::Disk]
         } else if what.parse::<u32>().is_ok() {

@@ -56,6 +56,7 @@ struct ErrorBody {
 
 #[derive(Deserialize)]
 struct ErrorText {
+    code: String,
     message: String,
 }
 
@@ -79,9 +80,14 @@ pub fn lookup(address: SocketAddr, by: &str, value: &str) -> Result<Vec<Found>, 
         let list: FoundList = serde_json::from_slice(&body).map_err(|error| no_answer(error.to_string()))?;
         return Ok(list.domains);
     }
-    let message = serde_json::from_slice(&body)
-        .map_or_else(|_| format!("HTTP status {status}"), |body: ErrorBody| body.error.message);
-    Err(if status == 404 { ClientError::NotFound(message) } else { ClientError::Refused(message) })
+    let Ok(ErrorBody { error }) = serde_json::from_slice(&body) else {
+        return Err(no_answer(format!("HTTP status {status}, and no word of virtstatd's")));
+    };
+    Err(if error.code == "domain_not_found" {
+        ClientError::NotFound(error.message)
+    } else {
+        ClientError::Refused(error.message)
+    })
 }
 
 async fn get(address: SocketAddr, path: &str) -> Result<(u16, Bytes), String> {

@@ -128,6 +128,10 @@ fn lookup(snapshot: &Snapshot, query: Option<&str>) -> Response<Parts> {
         Ok(key) => key,
         Err(message) => return response::error(StatusCode::BAD_REQUEST, "bad_query", &message),
     };
+    if snapshot.listed.is_none() {
+        let message = "the list of domains was not read yet";
+        return response::error(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message);
+    }
     match api::lookup(snapshot, &key) {
         Some(found) => response::json(StatusCode::OK, &found),
         None => response::error(StatusCode::NOT_FOUND, "domain_not_found", "no domain of this host has it"),

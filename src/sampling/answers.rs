@@ -94,7 +94,7 @@ impl Core {
     }
 
     /// The call that these were left out of the monitor's calls for is over.
-    fn ask_set_aside(&mut self, ids: &[DomainId]) {
+    pub(super) fn ask_set_aside(&mut self, ids: &[DomainId]) {
         let mut waiting: Vec<(GroupSet, Vec<DomainId>)> = Vec::new();
         for id in ids {
             let Some(groups) = self.aside.remove(id) else { continue };

@@ -20,7 +20,7 @@ use super::pool::{Pool, WorkerId};
 use super::steering::{self, Steering};
 use super::storage::StorageWatch;
 use super::ward::Ward;
-use super::work::{CallId, Job};
+use super::work::{CallId, Job, Progress};
 use crate::config::Sampling;
 use crate::model::{DomainEvent, DomainId, Group, GroupSet, Processes, SourceFactory, Stamp, Standing};
 use crate::store::{BlockInfoAnswer, Domain, Part, Shards, Snapshot, Store};
@@ -74,6 +74,7 @@ pub(super) struct Open {
     pub(super) overdue: bool,
     pub(super) place: Option<u64>,
     pub(super) opening: Arc<AtomicBool>,
+    pub(super) progress: Arc<Progress>,
 }
 
 /// The engine.
@@ -294,6 +295,7 @@ impl Core {
                 skipped.into_iter().partition(|id| self.ward.is_healthy(*id) && !self.is_on_blocked_storage(*id));
             self.skip(Lane::BlockInfo, "unresponsive", others.len());
             self.no_place(Lane::BlockInfo, free.len(), now.at);
+            self.block.set_behind(!free.is_empty());
         }
         self.show_shards();
     }

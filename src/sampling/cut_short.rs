@@ -22,7 +22,7 @@ impl CutShort {
         *self = Self::default();
     }
 
-    /// Notes whose disks are missing in this reply, and says whether that is anybody; those who are new to it are due then.
+    /// Notes whose disks are missing in this reply, and says whether that is anybody new; they are due then.
     pub(super) fn note(&mut self, groups: GroupSet, reply: &BulkReply, due: Instant) -> bool {
         if !groups.contains(Group::Block) {
             return false;
@@ -33,9 +33,14 @@ impl CutShort {
         let is_news = self.waiting.len() > before;
         if is_news {
             self.groups = self.groups.union(groups);
-            self.due = Some(due);
+            self.due.get_or_insert(due);
         }
         is_news
+    }
+
+    /// When somebody is to be asked.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
     }
 
     /// Who is to be asked now, and for what.

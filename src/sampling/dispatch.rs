@@ -42,9 +42,9 @@ impl Core {
         self.pump_free(now);
         self.pump_cpu(now);
         if !self.link.admitting {
-            // Who is about to lose a turn to the monitor lane gets one place before it, and the monitor lane the others.
-            if self.block.is_behind(now.at) && !self.calls.values().any(|it| it.lane == Lane::BlockInfo && !it.overdue)
-            {
+            // Who is about to lose a turn to the monitor lane gets one place before it, if the monitor lane has another.
+            let is_at_work = |lane| self.calls.values().any(|it| it.lane == lane && !it.overdue);
+            if self.block.is_behind(now.at) && is_at_work(Lane::Monitor) && !is_at_work(Lane::BlockInfo) {
                 self.pump_block_info(1, now);
             }
             self.pump_monitor(now);
@@ -321,7 +321,7 @@ impl Core {
         let number = self.next_call;
         let held = place.as_ref().map(Place::number);
         let order = Order::new(number, call.job.clone(), place);
-        let opening = order.opening();
+        let (opening, progress) = (order.opening(), order.progress());
         // An order that nobody takes gives its place back.
         let worker = self.pools.of(call.lane).assign(order)?;
         let open = Open {
@@ -338,6 +338,7 @@ impl Core {
             overdue: false,
             place: held,
             opening,
+            progress,
         };
         tracing::trace!(number, call = open.job.call(), lane = open.lane.label(), ask = ?open.ask, "asked");
         self.calls.insert(number, open);

@@ -10,7 +10,7 @@ use super::deadline::LEAST;
 use super::health::{Patient, Sign};
 use super::lanes::{Ask, Lane};
 use super::storage::Change;
-use super::work::{CallId, Job};
+use super::work::{CallId, Job, Target};
 use crate::model::{Control, ControlState, DomainId, Group, GroupSet, ProcessState, Scope, Stamp, Standing};
 use crate::store::Snapshot;
 
@@ -52,6 +52,7 @@ impl Core {
     fn write_off(&mut self, call: CallId, opening: bool, now: Stamp) {
         let Some(open) = self.calls.get_mut(&call) else { return };
         open.overdue = true;
+        let freed = if opening { Vec::new() } else { narrow(open) };
         let (lane, worker, job) = (open.lane, open.worker, open.job.clone());
         let (ask, probation, begun) = (open.ask.clone(), open.probation, open.begun.at);
         if let Some(place) = open.place {
@@ -98,7 +99,11 @@ impl Core {
                 }
             }
             (_, Some(ask)) => self.ask_again(lane, &ask, begun, now),
-            (Job::BlockInfo(disks), None) => self.block.overran(disks),
+            (Job::BlockInfo(_), None) if !freed.is_empty() => {
+                let ids: Vec<DomainId> = freed.iter().map(|(id, _)| *id).collect();
+                self.block.overran(freed);
+                self.ask_set_aside(&ids);
+            }
             _ => {}
         }
     }
@@ -159,6 +164,9 @@ impl Core {
         let quiet = self.ward.ids().is_empty() && !self.control_wanted;
         let interval = if unknown || stopped { SECOND_LOOK } else { self.look_interval() };
         self.next_look = (!quiet).then(|| now.at + interval);
+        if let Some(due) = self.cut_short.due() {
+            self.look_soon(due);
+        }
     }
 
     /// Was the call written off, and is it not known yet which domain holds it?
@@ -388,6 +396,18 @@ impl Core {
         let blocked = self.disks.ids().filter_map(blocked).collect();
         self.ward.set_storage(blocked);
     }
+}
+
+/// Ends an order about several disks with the one that it is at, which is what the call is about from now on, and returns the
+/// others. What was answered of them comes when the call returns, and may be too late by then.
+fn narrow(open: &mut Open) -> Vec<Target> {
+    let Job::BlockInfo(disks) = &mut open.job else { return Vec::new() };
+    let at = open.progress.cut();
+    if disks.len() < 2 || at >= disks.len() {
+        return Vec::new();
+    }
+    let hangs = disks.remove(at);
+    std::mem::replace(disks, vec![hangs])
 }
 
 fn running(snapshot: &Snapshot) -> impl Iterator<Item = DomainId> {

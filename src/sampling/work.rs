@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -71,6 +71,29 @@ impl Job {
     }
 }
 
+/// How far a worker is with an order about several disks. It goes from one to the next only as long as nobody cut it.
+#[derive(Debug, Default)]
+pub(super) struct Progress(AtomicUsize);
+
+impl Progress {
+    /// Beside the number of the disk, whose numbers are small.
+    const CUT: usize = 1 << 31;
+
+    /// The worker comes to the disk of that number; `false` if it is to go no further.
+    pub(super) fn come_to(&self, number: usize) -> bool {
+        let before = number.saturating_sub(1);
+        match self.0.compare_exchange(before, number, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => true,
+            Err(now) => number == 0 || now == number,
+        }
+    }
+
+    /// Ends the order with the disk that the worker is at, and says which.
+    pub(super) fn cut(&self) -> usize {
+        self.0.fetch_or(Self::CUT, Ordering::AcqRel) & !Self::CUT
+    }
+}
+
 /// A job, with the place that it has at libvirtd.
 #[derive(Debug)]
 pub(super) struct Order {
@@ -78,16 +101,21 @@ pub(super) struct Order {
     pub(super) job: Job,
     place: Option<Place>,
     opening: Arc<AtomicBool>,
+    progress: Arc<Progress>,
 }
 
 impl Order {
     pub(super) fn new(call: CallId, job: Job, place: Option<Place>) -> Self {
-        Self { call, job, place, opening: Arc::default() }
+        Self { call, job, place, opening: Arc::default(), progress: Arc::default() }
     }
 
     /// Is true while the worker opens a connection for it.
     pub(super) fn opening(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.opening)
+    }
+
+    pub(super) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
     }
 
     /// Gives the place back, or leaves it with a libvirtd that may still be at it.
@@ -169,7 +197,7 @@ impl Workshop {
                 let _ = self.storage.probe(path);
                 (started, Ok(Answer::Probed))
             }
-            job => self.call(held, job, &opening),
+            job => self.call(held, job, &opening, &order.progress),
         };
         let lost = matches!(answer, Err(SourceError::Disconnected { .. }));
         let peer = held.as_ref().and_then(|(_, source)| source.peer());
@@ -184,12 +212,18 @@ impl Workshop {
     ///
     /// A panic is a bug, and must not cost the lane its worker for ever: it becomes an error of this one call, on a
     /// connection that is not used again.
-    fn call(&self, held: &mut Held, job: &Job, opening: &AtomicBool) -> (Stamp, Result<Answer, SourceError>) {
+    fn call(
+        &self,
+        held: &mut Held,
+        job: &Job,
+        opening: &AtomicBool,
+        progress: &Progress,
+    ) -> (Stamp, Result<Answer, SourceError>) {
         let mut started = None;
         let result = catch_unwind(AssertUnwindSafe(|| {
             let source = self.connected(held, opening)?;
             started = Some(self.store.stamp());
-            make(source, job, &|| self.store.stamp())
+            make(source, job, progress, &|| self.store.stamp())
         }));
         opening.store(false, Ordering::Release);
         let panicked = || SourceError::Disconnected {
@@ -220,7 +254,12 @@ impl Workshop {
     }
 }
 
-fn make(source: &mut dyn Source, job: &Job, stamp: &dyn Fn() -> Stamp) -> Result<Answer, SourceError> {
+fn make(
+    source: &mut dyn Source,
+    job: &Job,
+    progress: &Progress,
+    stamp: &dyn Fn() -> Stamp,
+) -> Result<Answer, SourceError> {
     Ok(match job {
         Job::Bulk(request) => Answer::Bulk(source.bulk(request)?),
         Job::Inventory(request) => Answer::Inventory({
@@ -230,7 +269,7 @@ fn make(source: &mut dyn Source, job: &Job, stamp: &dyn Fn() -> Stamp) -> Result
         }),
         Job::Control(ids) => Answer::Control(source.control(ids)?),
         Job::CpuStats(ids) => Answer::Bulk(source.cpu_stats(ids)?),
-        Job::BlockInfo(disks) => Answer::BlockInfo(block_infos(source, disks, stamp)?),
+        Job::BlockInfo(disks) => Answer::BlockInfo(block_infos(source, disks, progress, stamp)?),
         Job::BlockCounters(id, targets) => Answer::Bulk(source.block_counters(*id, targets)?),
         Job::Probe(_) => Answer::Probed,
     })
@@ -240,10 +279,14 @@ fn make(source: &mut dyn Source, job: &Job, stamp: &dyn Fn() -> Stamp) -> Result
 fn block_infos(
     source: &mut dyn Source,
     disks: &[Target],
+    progress: &Progress,
     stamp: &dyn Fn() -> Stamp,
 ) -> Result<Vec<(Stamp, Target, Option<BlockInfo>)>, SourceError> {
     let mut answers = Vec::with_capacity(disks.len());
-    for (id, target) in disks {
+    for (number, (id, target)) in disks.iter().enumerate() {
+        if !progress.come_to(number) {
+            break;
+        }
         let started = stamp();
         match source.block_info(*id, target) {
             Ok(info) => answers.push((started, (*id, target.clone()), info)),

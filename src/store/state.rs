@@ -175,7 +175,8 @@ impl State {
             return None;
         }
         let started = answer.started;
-        if known.predates_run(started) || now.saturating_duration_since(started.at) > limit {
+        let is_of_run_before = started.at < known.domain.known_since.at || known.predates_run(started);
+        if is_of_run_before || now.saturating_duration_since(started.at) > limit {
             return Some(false);
         }
         let sizes = &mut Arc::make_mut(&mut known.domain).windows.block_info;

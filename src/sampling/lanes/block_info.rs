@@ -58,7 +58,6 @@ impl BlockInfoLane {
     /// They come first now, or a turn that always takes too long would never get to the same ones.
     pub(in crate::sampling) fn begin(&mut self, domains: &[(DomainId, Vec<Box<str>>)]) -> Vec<DomainId> {
         let left: HashSet<Target> = self.queue.drain(..).collect();
-        self.behind = !left.is_empty();
         let most = domains.iter().map(|(_, disks)| disks.len()).max().unwrap_or(0);
         let disks = (0..most)
             .flat_map(|round| domains.iter().filter_map(move |(id, disks)| Some((*id, disks.get(round)?.clone()))));
@@ -66,6 +65,11 @@ impl BlockInfoLane {
         self.queue.extend(first.into_iter().chain(others));
         self.together = (self.queue.len() / TOGETHER).clamp(1, MOST_TOGETHER);
         left.into_iter().map(|(id, _)| id).collect()
+    }
+
+    /// Were there disks in the turn before that could have been asked, and were not?
+    pub(in crate::sampling) fn set_behind(&mut self, behind: bool) {
+        self.behind = behind;
     }
 
     /// Counters of these domains' disks, before anything else; once each.
@@ -100,12 +104,10 @@ impl BlockInfoLane {
         }
     }
 
-    /// These were asked together, and one of them hangs: for the rest of the turn each is asked by itself.
-    pub(in crate::sampling) fn overran(&mut self, disks: &[Target]) {
-        if disks.len() > 1 {
-            self.together = 1;
-            self.queue.extend(disks.iter().cloned());
-        }
+    /// These were asked together with one that hangs: for the rest of the turn each is asked by itself.
+    pub(in crate::sampling) fn overran(&mut self, others: Vec<Target>) {
+        self.together = 1;
+        self.put_back(Job::BlockInfo(others));
     }
 
     pub(in crate::sampling) fn has_work(&self) -> bool {
@@ -192,10 +194,12 @@ mod tests {
         lane.take(|_, _| true);
         lane.take(|_, _| true);
         lane.begin(&domains);
+        lane.set_behind(true);
         assert!(lane.is_behind(now));
         assert_eq!(taken(&mut lane, |_, _| true), ["3vda", "1vdb", "1vda", "2vda"]);
         assert!(!lane.is_behind(now));
         lane.begin(&domains);
+        lane.set_behind(false);
         assert!(!lane.is_behind(now));
         assert_eq!(taken(&mut lane, |_, _| true), ["1vda", "2vda", "3vda", "1vdb"]);
     }
@@ -215,7 +219,7 @@ mod tests {
         lane.begin(&domains);
         let Some(Job::BlockInfo(first)) = lane.take(|_, _| true) else { panic!("disks") };
         assert_eq!(first.len(), 3);
-        lane.overran(&first);
+        lane.overran(first);
         assert!(taken(&mut lane, |_, _| true).iter().all(|order| !order.contains('+')), "one of them hangs");
         lane.begin(&domains);
         assert_eq!(taken(&mut lane, |_, _| true)[0], "1vd0+2vd0+3vd0");

@@ -15,7 +15,7 @@ use crate::model::{
     InventoryReply, Io, ListedDomain, Peer, Process, ProcessState, Processes, RunId, Scope, SourceError, Stamp,
     StateSample, Storage, Vcpu, VcpuSample,
 };
-use crate::sampling::work::{Answer, Job};
+use crate::sampling::work::{Answer, Job, Progress, Target};
 
 /// The domain of that number.
 pub(in crate::sampling) fn id(number: u8) -> DomainId {
@@ -130,7 +130,12 @@ impl Host {
     }
 
     /// What it answers to a call now; `None` while that hangs.
-    pub(in crate::sampling) fn answer(&mut self, call: u64, job: &Job, started: Stamp, now: Instant) -> Option<Answer> {
+    pub(in crate::sampling) fn answer(
+        &mut self,
+        (call, job, progress): (u64, &Job, &Progress),
+        started: Stamp,
+        now: Instant,
+    ) -> Option<Answer> {
         Some(match job {
             Job::Bulk(request) => Answer::Bulk(self.bulk(call, request, started, now)?),
             Job::Inventory(_) => {
@@ -161,16 +166,21 @@ impl Host {
             }
             Job::BlockInfo(disks) => {
                 let info = Some(BlockInfo { capacity_bytes: Some(1), ..BlockInfo::default() });
-                let mut infos = Vec::new();
-                for (id, target) in disks {
+                let hangs = |(id, target): &Target| {
                     let place = usize::from(target.as_bytes()[2] - b'a');
-                    let hangs = self.domains.get(id).is_some_and(|it| it.frozen || self.hung.contains(it.disks[place]));
-                    if hangs || self.jobs.get(id).is_some_and(|(holder, _)| *holder != call) {
-                        self.jobs.entry(*id).or_insert((call, now));
-                        return None;
-                    }
-                    infos.push((started, (*id, target.clone()), info));
+                    let on_hanging = |it: &Domain| it.frozen || self.hung.contains(it.disks[place]);
+                    self.domains.get(id).is_some_and(on_hanging)
+                        || self.jobs.get(id).is_some_and(|(holder, _)| *holder != call)
+                };
+                let hung = disks.iter().position(hangs);
+                (1..=hung.unwrap_or(0)).for_each(|number| {
+                    progress.come_to(number);
+                });
+                if let Some(hung) = hung {
+                    self.jobs.entry(disks[hung].0).or_insert((call, now));
+                    return None;
                 }
+                let infos = disks.iter().map(|disk| (started, disk.clone(), info)).collect();
                 Answer::BlockInfo(infos)
             }
             Job::BlockCounters(id, _) => {

@@ -90,6 +90,23 @@ fn who_is_skipped_for_another_client_is_asked_again_in_the_same_turn() {
 }
 
 #[test]
+fn who_is_skipped_in_calls_that_end_one_after_the_other_is_asked_again_too() {
+    let mut lab = Lab::started(60);
+    lab.run(PERIOD - 20 * MS);
+    for number in [9, 50] {
+        lab.world.edit(|host| host.jobs.insert(id(number), (ANOTHER, Instant::now())));
+    }
+    // One of its calls is answered later than the other.
+    lab.world.edit(|host| host.takes = 30 * MS);
+    lab.run(100 * MS);
+    lab.world.edit(|host| host.jobs.clear());
+    lab.run(PERIOD / 2);
+    for number in [9, 50] {
+        assert!(lab.age(number, Group::Block) < SECOND, "{number}: {:?}", lab.age(number, Group::Block));
+    }
+}
+
+#[test]
 fn another_client_that_stays_at_a_domain_costs_one_call_more_in_a_turn() {
     // Block info would get stuck behind it.
     let mut lab = Lab::with(20, &[(Group::Block, PERIOD), (Group::Balloon, PERIOD)], Budget::new(4));

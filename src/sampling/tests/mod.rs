@@ -271,7 +271,7 @@ impl Lab {
     /// What libvirtd answers to a pending call now; `None` while it hangs.
     pub(in crate::sampling) fn answer_of(&mut self, number: usize) -> Option<Result<Answer, SourceError>> {
         let Pending { order, started, .. } = &self.pending[number];
-        let (call, job, started) = (order.call, order.job.clone(), *started);
+        let (call, job, progress, started) = (order.call, order.job.clone(), order.progress(), *started);
         let now = self.store.now();
         self.world.edit(|host| {
             if let Job::Probe(path) = &job {
@@ -290,7 +290,7 @@ impl Lab {
             if let Some(refusal) = host.refusal(&job) {
                 return Some(Err(refusal));
             }
-            host.answer(call, &job, started, now).map(Ok)
+            host.answer((call, &job, &progress), started, now).map(Ok)
         })
     }
 
