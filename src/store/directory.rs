@@ -19,10 +19,10 @@ pub enum Key {
     Pid(u32),
 }
 
-/// The index. A clone shares all of it, as snapshots do.
+/// The index. A clone shares all of it, as snapshots do; a change copies it, and comes only with another description or process.
 #[derive(Debug, Clone, Default)]
 pub struct Directory {
-    entries: imbl::HashMap<Key, Vec<DomainId>>,
+    entries: Arc<HashMap<Key, Vec<DomainId>>>,
 }
 
 impl Directory {
@@ -33,17 +33,18 @@ impl Directory {
     }
 
     fn add(&mut self, key: Key, id: DomainId) {
-        let ids = self.entries.entry(key).or_default();
+        let ids = Arc::make_mut(&mut self.entries).entry(key).or_default();
         if let Err(place) = ids.binary_search(&id) {
             ids.insert(place, id);
         }
     }
 
     fn remove(&mut self, key: &Key, id: DomainId) {
-        if let Some(ids) = self.entries.get_mut(key) {
+        let entries = Arc::make_mut(&mut self.entries);
+        if let Some(ids) = entries.get_mut(key) {
             ids.retain(|other| *other != id);
             if ids.is_empty() {
-                self.entries.remove(key);
+                entries.remove(key);
             }
         }
     }
