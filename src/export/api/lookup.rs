@@ -7,7 +7,7 @@ use crate::model::{DiskDescription, Mac, NicDescription, state_name};
 use crate::store::{Domain, Key, Snapshot};
 
 /// What a domain can be looked up by, and an example of each.
-pub const BY: [(&str, &str); 4] =
+const BY: [(&str, &str); 4] =
     [("mac", "52:54:00:12:34:56"), ("nic", "vnet3"), ("disk", "/images/web.qcow2"), ("pid", "4711")];
 
 /// Domains that were found.
@@ -33,7 +33,7 @@ struct Hit<'a> {
     disks: Vec<DiskJson<'a>>,
 }
 
-/// Reads the question of a query string: one parameter, one of [`BY`].
+/// Reads the question of a query string: one parameter, `mac`, `nic`, `disk` or `pid`.
 ///
 /// # Errors
 /// What is wrong with it, in words.

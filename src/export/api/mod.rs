@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 
 use self::description::Description;
-pub use self::lookup::{BY, Found, lookup, question};
+pub use self::lookup::{Found, lookup, question};
 use self::samples::{Samples, State};
 pub use self::status::{Status, status};
 use crate::model::Stamp;
