@@ -329,7 +329,7 @@ fn serve(host: &Host) -> SocketAddr {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {
             let exposition = start(&store, Options::default()).expect("a thread for the publisher");
-            let app = Arc::new(App { store, exposition });
+            let app = Arc::new(App::new(store, exposition));
             let any_port = SocketAddr::from(([127, 0, 0, 1], 0));
             let listeners = Listeners::bind(&[any_port]).expect("a free port");
             let address = listeners.addresses()[0];

@@ -1,7 +1,7 @@
 //! The command line, and what it exits with: 0 done, 1 cannot run, 2 bad configuration or usage.
 
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::slice;
@@ -28,11 +28,10 @@ Without a command it runs the daemon. Try:
   virtstatd --uri test:///default             libvirt's built-in test driver, no hypervisor needed
   virtstatd check --config FILE               is this configuration good?
   virtstatd snapshot | jq                     one sample, as JSON
-  virtstatd find 52:54:00:12:34:56            whose NIC is this? Also a disk, a process, a NIC's name
+  virtstatd find 52:54:00:12:34:56            whose NIC is this? Also an IP address, a disk, a process
 
 It reads /etc/virtstatd/virtstatd.toml if that exists. SIGHUP reads it again, SIGTERM ends the daemon.
-It serves /metrics, /api/v1/domains, /api/v1/domains/{uuid-or-name}, /api/v1/lookup, /api/v1/status, /-/healthy
-and /-/ready.
+It serves /metrics, JSON below /api/v1, which /api/v1/openapi.json describes, /-/healthy and /-/ready; / lists all.
 
 Exit status: 0 done, 1 cannot run or not found, 2 bad configuration or usage."
 )]
@@ -55,9 +54,9 @@ enum Command {
         #[arg(long, value_enum, default_value_t = Format::Json)]
         format: Format,
     },
-    /// Ask the running daemon which domain has this MAC address, NIC, disk or process
+    /// Ask the running daemon which domain has this MAC or IP address, NIC, disk or process
     Find {
-        /// MAC in any notation, process id, path or serial of a disk, or name of a NIC on the host (vnet3)
+        /// MAC in any notation, IP address, process id, path or serial of a disk, or name of a NIC on the host (vnet3)
         what: String,
         /// What it is, if that cannot be told by its looks
         #[arg(long, value_enum)]
@@ -69,6 +68,8 @@ enum Command {
 enum By {
     /// The MAC address of a NIC
     Mac,
+    /// An IP address that one of libvirt's networks has leased
+    Ip,
     /// The name of a NIC on the host
     Nic,
     /// The path or serial number of a disk
@@ -81,6 +82,7 @@ impl By {
     const fn parameter(self) -> &'static str {
         match self {
             Self::Mac => "mac",
+            Self::Ip => "ip",
             Self::Nic => "nic",
             Self::Disk => "disk",
             Self::Pid => "pid",
@@ -92,6 +94,8 @@ impl By {
         if Mac::parse(what).is_some() {
             // Twelve digits may be a serial number as well.
             &[Self::Mac, Self::Disk]
+        } else if what.parse::<IpAddr>().is_ok() {
+            &[Self::Ip]
         } else if what.starts_with('/') {
             &[Self::Disk]
         } else if what.parse::<u32>().is_ok() {
@@ -183,6 +187,8 @@ fn find(settings: &Settings, what: &str, by: Option<By>) -> ExitCode {
                 };
                 return print(&found.iter().map(line).collect::<String>());
             }
+            // Why an address is not known is worth to be said.
+            Err(client::ClientError::NotFound(message)) if matches!(way, By::Ip) => return fail(CANNOT_RUN, &message),
             Err(client::ClientError::NotFound(_)) => {}
             Err(error) => return fail(CANNOT_RUN, &error),
         }

@@ -92,7 +92,7 @@ async fn serve(mut settings: Settings, overrides: &Overrides, logging: &Logging)
     let mut sampler = Sampler::new();
     sampler.start(&settings)?;
     let exposition = prometheus::start(&sampler.store, text_of(settings.export))?;
-    let app = Arc::new(App { store: Arc::clone(&sampler.store), exposition });
+    let app = Arc::new(App::new(Arc::clone(&sampler.store), exposition));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), uri = %settings.uri, "started");
     let mut server = Some(serve_on(listeners, &app)?);
     loop {
@@ -152,7 +152,7 @@ async fn reload(
             tracing::error!(%error, "cannot start sampling with the new settings");
         }
     }
-    app.exposition.set_options(text_of(new.export));
+    app.exposition().set_options(text_of(new.export));
     tracing::info!("the new configuration is in force");
     (new, server)
 }

@@ -11,13 +11,13 @@ use std::time::Duration;
 
 use support::exposition::{assert_promtool_is_silent, parse};
 use virtstatd::clock::{Clock as _, ManualClock};
-use virtstatd::export::api;
+use virtstatd::export::api::{self, ListBody, Query};
 use virtstatd::export::prometheus::{Options, Renderer, markdown};
 use virtstatd::model::{
     BalloonSample, Block, BlockInfo, BlockSample, BulkReply, BulkRequest, CpuSample, DiskDescription,
     DomainDescription, DomainHealth, DomainId, DomainRecord, Figures, Group, HostVersions, Interface, InterfaceSample,
-    InventoryReply, Io, ListedDomain, NicDescription, OpenStack, RunId, Scope, Stamp, Standing, StateSample, Traffic,
-    Vcpu, VcpuSample,
+    InventoryReply, Io, ListedDomain, Metadata, NicDescription, OpenStack, RunId, Scope, Stamp, Standing, StateSample,
+    Traffic, Vcpu, VcpuSample,
 };
 use virtstatd::store::{BlockInfoAnswer, LaneShards, Shards, StaleAfter, Store};
 
@@ -154,6 +154,9 @@ fn description() -> DomainDescription {
             project_name: "shop".into(),
             project_id: "p1".into(),
         }),
+        metadata: [("nova:instance/nova:name", "web-1"), ("app/tier", "gold")]
+            .map(|(key, value)| Metadata { key: key.into(), value: value.into() })
+            .into(),
     }
 }
 
@@ -374,6 +377,69 @@ fn json_is_as_released() {
     check("tests/golden/domains.json", &(domains + "\n"));
     let status = serde_json::to_string_pretty(&api::status(&snapshot, store.now())).unwrap();
     check("tests/golden/status.json", &(status.replace(env!("CARGO_PKG_VERSION"), "VERSION") + "\n"));
+}
+
+#[test]
+fn a_list_in_pieces_is_the_list() {
+    let (_, store) = host();
+    let snapshot = store.snapshot();
+    let mut list = ListBody::new(Arc::clone(&snapshot), Query::default(), store.now(), false);
+    let pieces: Vec<u8> = std::iter::from_fn(|| list.next_piece()).flatten().collect();
+    let whole = serde_json::to_string(&api::domains(&snapshot, store.now())).unwrap() + "\n";
+    assert_eq!(String::from_utf8(pieces).unwrap(), whole);
+}
+
+/// Does a value fit what the document says of it, with no field that the document does not know?
+fn fits(document: &serde_json::Value, schema: &serde_json::Value, value: &serde_json::Value, at: &str) {
+    let (properties, items) = shape(document, schema);
+    match value {
+        serde_json::Value::Object(fields) if schema["additionalProperties"].is_null() => {
+            for (name, value) in fields {
+                let known = properties.get(name).unwrap_or_else(|| panic!("{at}.{name} is not in openapi.json"));
+                fits(document, known, value, &format!("{at}.{name}"));
+            }
+        }
+        serde_json::Value::Array(values) => {
+            let items = items.unwrap_or_else(|| panic!("{at} is no list in openapi.json"));
+            values.iter().for_each(|value| fits(document, &items, value, &format!("{at}[]")));
+        }
+        _ => {}
+    }
+}
+
+/// The properties, or the items, of a schema and all that it refers to.
+fn shape(
+    document: &serde_json::Value,
+    schema: &serde_json::Value,
+) -> (serde_json::Map<String, serde_json::Value>, Option<serde_json::Value>) {
+    let mut properties = schema["properties"].as_object().cloned().unwrap_or_default();
+    let mut items = schema.get("items").cloned();
+    let parts = ["allOf", "anyOf", "oneOf"].iter().filter_map(|key| schema[key].as_array()).flatten();
+    let referred = schema["$ref"].as_str().and_then(|path| document.pointer(path.trim_start_matches('#')));
+    for part in parts.chain(referred) {
+        let (more, its_items) = shape(document, part);
+        properties.extend(more);
+        items = items.or(its_items);
+    }
+    (properties, items)
+}
+
+#[test]
+fn every_field_that_is_written_is_in_the_openapi_document() {
+    let (_, store) = host();
+    let (snapshot, document) = (store.snapshot(), api::openapi());
+    let of = |path: &str| {
+        document["paths"][path]["get"]["responses"]["200"]["content"]["application/json"]["schema"].clone()
+    };
+    let list = serde_json::to_value(api::domains(&snapshot, store.now())).unwrap();
+    fits(&document, &of("/api/v1/domains"), &list, "list");
+    fits(&document, &of("/api/v1/domains/{uuid-or-name}"), &list["domains"][0], "domain");
+    fits(
+        &document,
+        &of("/api/v1/status"),
+        &serde_json::to_value(api::status(&snapshot, store.now())).unwrap(),
+        "status",
+    );
 }
 
 #[test]

@@ -275,7 +275,7 @@ fn who_stands_still_is_named_and_libvirt_has_no_part_in_it() {
     let exposition = prometheus::start(&store, prometheus::Options::default()).unwrap();
     let listeners = Listeners::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
     let address = listeners.addresses()[0];
-    let _server = Server::start(listeners, &Arc::new(App { store: Arc::clone(&store), exposition })).unwrap();
+    let _server = Server::start(listeners, &Arc::new(App::new(Arc::clone(&store), exposition))).unwrap();
     let healthy = || request(address, "GET", "/-/healthy", &[]);
     let publisher_beats = || {
         // Any news wakes it.

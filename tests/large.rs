@@ -12,7 +12,8 @@ use proptest::prelude::*;
 
 use support::daemon::request;
 use virtstatd::clock::{Clock as _, ManualClock};
-use virtstatd::export::prometheus::{Exposition, Options, Renderer, Stream, TooSlow, start_with};
+use virtstatd::export::TooSlow;
+use virtstatd::export::prometheus::{Exposition, Options, Renderer, Stream, start_with};
 use virtstatd::http::{App, Listeners, Server};
 use virtstatd::model::{
     BalloonSample, Block, BlockInfo, BlockSample, BulkReply, BulkRequest, CpuSample, DiskDescription,
@@ -285,7 +286,7 @@ fn over_http_it_comes_in_chunks_and_ready_is_said_of_what_a_scrape_would_get() {
     let exposition = exposition(&store, false);
     let listeners = Listeners::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
     let address = listeners.addresses()[0];
-    let _server = Server::start(listeners, &Arc::new(App { store: Arc::clone(&store), exposition })).unwrap();
+    let _server = Server::start(listeners, &Arc::new(App::new(Arc::clone(&store), exposition))).unwrap();
     let get = |path: &str, headers: &[&str]| request(address, "GET", path, headers);
     assert_eq!(get("/-/ready", &[]).status, 503, "libvirt was never heard of");
     sample(&clock, &store, &guests);

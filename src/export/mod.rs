@@ -4,3 +4,10 @@
 
 pub mod api;
 pub mod prometheus;
+
+use thiserror::Error;
+
+/// What a client was to get was taken away, because it takes so long to fetch it that others would pay for it in memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the client is too slow: what it was to get is out of date by far")]
+pub struct TooSlow;

@@ -1,25 +1,61 @@
 //! Answers and their bodies.
 
 use std::collections::VecDeque;
+use std::hash::{DefaultHasher, Hasher as _};
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
 
-use crate::export::prometheus::{Stream, TooSlow};
+use crate::export::TooSlow;
+use crate::export::api::{ErrorBody, ErrorText, ListBody};
+use crate::export::prometheus::Stream;
+
+/// A list holds its snapshot while it is sent. Two periods' worth of figures is what that may cost.
+const LIST_TIME: Duration = Duration::from_secs(30);
 
 /// A body of parts that are there, which may be shared with other answers, and of a rest that is made while it is sent.
 #[derive(Default)]
 pub struct Parts {
     parts: VecDeque<Bytes>,
     left: u64,
-    rest: Option<Stream>,
+    rest: Option<Rest>,
     /// Was the last part made, so that others are to have their turn?
     made: bool,
+}
+
+/// What is made while it is sent.
+pub(super) enum Rest {
+    Metrics(Box<Stream>),
+    /// Until that moment.
+    List(Box<ListBody>, Instant),
+    /// As it happens.
+    Events(mpsc::Receiver<Bytes>),
+}
+
+impl Rest {
+    pub(super) fn list(list: ListBody) -> Self {
+        Self::List(Box::new(list), Instant::now() + LIST_TIME)
+    }
+
+    /// The next part, and whether making it was work.
+    fn next(&mut self, context: &mut Context<'_>) -> Poll<Option<(Result<Bytes, TooSlow>, bool)>> {
+        Poll::Ready(match self {
+            Self::Metrics(stream) => stream.next_part().map(|part| (part, stream.is_work())),
+            Self::List(_, until) if Instant::now() > *until => Some((Err(TooSlow), false)),
+            Self::List(list, _) => list.next_piece().map(|piece| (Ok(piece), true)),
+            Self::Events(events) => {
+                return events.poll_recv(context).map(|piece| piece.map(|piece| (Ok(piece), false)));
+            }
+        })
+    }
 }
 
 impl Parts {
@@ -28,7 +64,7 @@ impl Parts {
         Self { left: parts.iter().map(|part| part.len() as u64).sum(), parts, ..Self::default() }
     }
 
-    pub(super) fn and(self, rest: Option<Stream>) -> Self {
+    pub(super) fn and(self, rest: Option<Rest>) -> Self {
         Self { rest, ..self }
     }
 }
@@ -48,9 +84,15 @@ impl Body for Parts {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        let part = rest.next_part();
-        *made = part.is_some() && rest.is_work();
-        Poll::Ready(part.map(|part| part.map(Frame::data)))
+        let Poll::Ready(part) = rest.next(context) else { return Poll::Pending };
+        let Some((part, work)) = part else { return Poll::Ready(None) };
+        *made = work;
+        if part.as_ref().is_ok_and(Bytes::is_empty) {
+            // Nothing came of it yet.
+            context.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Poll::Ready(Some(part.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -64,7 +106,8 @@ impl Body for Parts {
 
 /// The text format that Prometheus scrapes.
 pub(super) const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// The format of our own answers.
+pub(super) const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// An answer with its length said, if it is known, which a HEAD request wants too.
 pub(super) fn answer(status: StatusCode, content_type: HeaderValue, body: Parts) -> Response<Parts> {
@@ -82,32 +125,60 @@ pub(super) fn answer(status: StatusCode, content_type: HeaderValue, body: Parts)
 }
 
 pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response<Parts> {
-    match serde_json::to_vec(value) {
-        Ok(mut text) => {
-            text.push(b'\n');
-            answer(status, JSON, Parts::new([text.into()]))
-        }
-        Err(error) => {
-            tracing::error!(%error, "an answer could not be written as JSON; this is a bug");
-            answer(StatusCode::INTERNAL_SERVER_ERROR, JSON, Parts::default())
-        }
-    }
+    answer(status, JSON, Parts::new([written(value).into()]))
 }
 
-#[derive(Serialize)]
-struct ErrorBody<'a> {
-    error: ErrorText<'a>,
-}
-
-#[derive(Serialize)]
-struct ErrorText<'a> {
-    code: &'a str,
-    message: &'a str,
+/// JSON with a newline behind it.
+pub(super) fn written(value: &impl Serialize) -> Vec<u8> {
+    let mut text = serde_json::to_vec(value).unwrap_or_else(|error| {
+        tracing::error!(%error, "an answer could not be written as JSON; this is a bug");
+        Vec::new()
+    });
+    text.push(b'\n');
+    text
 }
 
 /// `{"error":{"code":…,"message":…}}`.
 pub(super) fn error(status: StatusCode, code: &str, message: &str) -> Response<Parts> {
     json(status, &ErrorBody { error: ErrorText { code, message } })
+}
+
+/// An entity tag for whatever has this content, or is told apart by it.
+pub(super) fn tag(content: &[u8]) -> HeaderValue {
+    // Two of 64 bits, with keys that are always the same.
+    let hash = |salt: u8| {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u8(salt);
+        hasher.write(content);
+        hasher.finish()
+    };
+    let tag = format!("\"{:016x}{:016x}\"", hash(0), hash(1));
+    HeaderValue::try_from(tag).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+}
+
+/// Has the client an answer with this tag already?
+pub(super) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
+    let Ok(tag) = tag.to_str() else { return false };
+    let known = headers.get_all(header::IF_NONE_MATCH).into_iter().filter_map(|value| value.to_str().ok());
+    known
+        .flat_map(|value| value.split(','))
+        .map(str::trim)
+        .any(|known| known == "*" || known.trim_start_matches("W/") == tag)
+}
+
+/// 304: what the client has is good.
+pub(super) fn not_modified(tag: HeaderValue) -> Response<Parts> {
+    let mut response = Response::new(Parts::default());
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    tagged(response.headers_mut(), tag);
+    response
+}
+
+/// Says which answer this is, and that it must be asked for again each time before it is used.
+pub(super) fn tagged(headers: &mut HeaderMap, tag: HeaderValue) {
+    headers.insert(header::ETAG, tag);
+    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
 }
 
 /// 405 with the methods that are allowed.
@@ -119,8 +190,8 @@ pub(super) fn method_not_allowed(method: &Method) -> Response<Parts> {
 }
 
 /// Does the client accept gzip? `q=0` says that it does not.
-pub(super) fn accepts_gzip(accept_encoding: Option<&HeaderValue>) -> bool {
-    let Some(Ok(text)) = accept_encoding.map(HeaderValue::to_str) else { return false };
+pub(super) fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let Some(Ok(text)) = headers.get(header::ACCEPT_ENCODING).map(HeaderValue::to_str) else { return false };
     let quality = |coding: &str| {
         text.split(',').find_map(|item| {
             let (name, parameters) = item.split_once(';').unwrap_or((item, ""));
@@ -139,7 +210,7 @@ mod tests {
 
     #[test]
     fn gzip_is_for_who_asks() {
-        for (header, expected) in [
+        for (value, expected) in [
             (None, false),
             (Some("gzip"), true),
             (Some("deflate, GZIP;q=0.5"), true),
@@ -151,8 +222,23 @@ mod tests {
             (Some(""), false),
             (Some("gzip;q=lots"), false),
         ] {
-            let value = header.map(HeaderValue::from_static);
-            assert_eq!(accepts_gzip(value.as_ref()), expected, "{header:?}");
+            let headers = value.map(|value| (header::ACCEPT_ENCODING, HeaderValue::from_static(value)));
+            assert_eq!(accepts_gzip(&headers.into_iter().collect()), expected, "{value:?}");
         }
+    }
+
+    #[test]
+    fn a_tag_is_known_in_every_form_that_clients_send() {
+        let tag = tag(b"content");
+        let text = tag.to_str().expect("plain").to_owned();
+        let known = |value: &str| {
+            let value = HeaderValue::try_from(value).expect("plain");
+            is_known(&[(header::IF_NONE_MATCH, value)].into_iter().collect(), &tag)
+        };
+        assert!(known(&text) && known("*") && known(&format!("W/{text}")) && known(&format!("\"a\", {text}")));
+        assert!(!known("\"a\"") && !known("") && !known(text.trim_matches('"')));
+        assert!(!is_known(&HeaderMap::new(), &tag));
+        assert_ne!(tag, super::tag(b"other content"));
+        assert_eq!(tag, super::tag(b"content"));
     }
 }

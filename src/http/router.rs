@@ -3,50 +3,79 @@
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
+use tokio::sync::Semaphore;
 
-use super::response::{self, Parts};
-use crate::export::api;
+use super::page::{Page, Pages};
+use super::response::{self, Parts, Rest};
+use super::stream;
+use crate::export::api::{self, Form, HealthyBody, ListBody, Query};
 use crate::export::prometheus::Exposition;
-use crate::store::{ScraperId, Snapshot, Store};
+use crate::store::{Domain, ScraperId, Snapshot, Store};
 
-/// What answers are made from.
-pub struct App {
-    /// Snapshots, and the counters of requests.
-    pub store: Arc<Store>,
-    /// /metrics.
-    pub exposition: Exposition,
-}
-
-/// The paths that are served, for people who look for them.
-pub struct Routes;
-
-impl Routes {
-    /// Path and purpose of each.
-    pub const ALL: [(&'static str, &'static str); 7] = [
-        (METRICS, "Prometheus metrics"),
-        (DOMAINS, "every domain, as JSON"),
-        ("/api/v1/domains/{uuid-or-name}", "one domain"),
-        (LOOKUP, "which domain has this MAC, NIC, disk or process: ?mac=, ?nic=, ?disk=, ?pid="),
-        (STATUS, "the service itself: connection, groups, ages"),
-        (HEALTHY, "200 while the service runs, 503 if a part of it stands still"),
-        (READY, "200 once every running domain was sampled, before that 503 and the reason"),
-    ];
-}
+/// A query string is at most so long, in bytes.
+const LONGEST_QUERY: usize = 8 << 10;
 
 const METRICS: &str = "/metrics";
 const DOMAINS: &str = "/api/v1/domains";
 const DOMAIN: &str = "/api/v1/domains/";
 const LOOKUP: &str = "/api/v1/lookup";
+const STREAM: &str = "/api/v1/stream";
 const STATUS: &str = "/api/v1/status";
+const OPENAPI: &str = "/api/v1/openapi.json";
 const HEALTHY: &str = "/-/healthy";
 const READY: &str = "/-/ready";
 
+/// What answers are made from.
+pub struct App {
+    /// Snapshots, and the counters of requests.
+    store: Arc<Store>,
+    /// /metrics.
+    exposition: Exposition,
+    pages: Pages,
+    openapi: Page,
+    streams: Arc<Semaphore>,
+    began: Instant,
+    /// Tells the answers of this process from those of others.
+    run: u128,
+}
+
+/// A request without its body, which nothing here reads.
+#[derive(Clone, Copy)]
+struct Asked<'r> {
+    query: Option<&'r str>,
+    headers: &'r HeaderMap,
+    /// To which ages in JSON count: the begin of this second. An answer is so the same for a second.
+    second: Instant,
+}
+
 impl App {
+    /// Serves a store, and what is rendered of it.
+    #[must_use]
+    pub fn new(store: Arc<Store>, exposition: Exposition) -> Self {
+        let began = store.stamp();
+        Self {
+            store,
+            exposition,
+            pages: Pages::default(),
+            openapi: Page::new(&api::openapi()),
+            streams: Arc::new(Semaphore::new(stream::STREAMS)),
+            began: began.at,
+            run: began.wall.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos(),
+        }
+    }
+
+    /// /metrics.
+    #[must_use]
+    pub fn exposition(&self) -> &Exposition {
+        &self.exposition
+    }
+
     /// Answers a request, and counts it.
     pub async fn serve(&self, request: Request<Incoming>, peer: IpAddr) -> Response<Parts> {
         let begin = self.store.now();
@@ -61,33 +90,35 @@ impl App {
     }
 
     /// The answer, and the path's label: one of a closed list, so that no client can make series.
-    async fn route(&self, method: &Method, uri: &Uri, headers: &header::HeaderMap) -> (&'static str, Response<Parts>) {
+    async fn route(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> (&'static str, Response<Parts>) {
         let path = uri.path();
-        let label = match path {
-            METRICS => METRICS,
-            DOMAINS => DOMAINS,
-            LOOKUP => LOOKUP,
-            STATUS => STATUS,
-            HEALTHY => HEALTHY,
-            READY => READY,
-            "/" => "/",
-            _ if path.len() > DOMAIN.len() && path.starts_with(DOMAIN) => "/api/v1/domains/{id}",
-            _ => return ("other", not_found(path)),
+        let known = [METRICS, DOMAINS, LOOKUP, STREAM, STATUS, OPENAPI, HEALTHY, READY, "/"];
+        let label = match known.into_iter().find(|known| *known == path) {
+            Some(known) => known,
+            None if path.len() > DOMAIN.len() && path.starts_with(DOMAIN) => "/api/v1/domains/{id}",
+            None => return ("other", not_found(path)),
         };
         if method != Method::GET && method != Method::HEAD {
             return (label, response::method_not_allowed(method));
         }
+        let query = uri.query();
+        if let Some(length) = query.map(str::len).filter(|length| *length > LONGEST_QUERY) {
+            let message = format!("the query string has {length} bytes; {LONGEST_QUERY} are possible");
+            return (label, response::error(StatusCode::URI_TOO_LONG, "query_too_long", &message));
+        }
+        let asked = Asked { query, headers, second: self.second() };
         let snapshot = self.store.snapshot();
-        let now = self.store.now();
         let response = match label {
-            METRICS => self.metrics(response::accepts_gzip(headers.get(header::ACCEPT_ENCODING))).await,
-            DOMAINS => response::json(StatusCode::OK, &api::domains(&snapshot, now)),
-            LOOKUP => lookup(&snapshot, uri.query()),
-            STATUS => response::json(StatusCode::OK, &api::status(&snapshot, now)),
+            METRICS => self.metrics(headers).await,
+            DOMAINS => self.list(snapshot, asked),
+            LOOKUP => lookup(&snapshot, asked, self.store.stamp().wall),
+            STREAM => self.stream(asked),
+            STATUS => Page::new(&api::status(&snapshot, asked.second)).answer(headers),
+            OPENAPI => self.openapi.answer(headers),
             HEALTHY => healthy(&self.store),
             // Whoever is told "ready" and scrapes next must find everything there.
             READY => match self.exposition.incomplete() {
-                None => response::json(StatusCode::OK, &serde_json::json!({"status": "ready"})),
+                None => response::json(StatusCode::OK, &HealthyBody { status: "ready" }),
                 Some(reason) => response::error(StatusCode::SERVICE_UNAVAILABLE, "not_ready", &reason),
             },
             "/" => response::answer(StatusCode::OK, HeaderValue::from_static("text/plain; charset=utf-8"), index()),
@@ -96,7 +127,7 @@ impl App {
                     response::error(StatusCode::BAD_REQUEST, "bad_path", "the path is not valid percent-encoded UTF-8")
                 }
                 Some(wanted) => match snapshot.find(&wanted) {
-                    Some(domain) => response::json(StatusCode::OK, &api::domain(&snapshot, domain, now)),
+                    Some(domain) => self.domain(&snapshot, domain, asked),
                     None => {
                         let message = format!("no domain has the UUID or name {wanted:?}; {DOMAINS} lists them");
                         response::error(StatusCode::NOT_FOUND, "domain_not_found", &message)
@@ -107,12 +138,18 @@ impl App {
         (label, response)
     }
 
-    async fn metrics(&self, gzip: bool) -> Response<Parts> {
-        let Some(scrape) = self.exposition.scrape(gzip).await else {
+    fn second(&self) -> Instant {
+        let since = self.store.now().saturating_duration_since(self.began);
+        self.began + Duration::from_secs(since.as_secs())
+    }
+
+    async fn metrics(&self, headers: &HeaderMap) -> Response<Parts> {
+        let Some(scrape) = self.exposition.scrape(response::accepts_gzip(headers)).await else {
             let message = "the metrics are not rendered yet; the host is too busy";
             return response::error(StatusCode::SERVICE_UNAVAILABLE, "not_rendered", message);
         };
-        let body = Parts::new(scrape.parts).and(scrape.rest);
+        let rest = scrape.rest.map(|rest| Rest::Metrics(Box::new(rest)));
+        let body = Parts::new(scrape.parts).and(rest);
         let mut response = response::answer(StatusCode::OK, response::EXPOSITION, body);
         let headers = response.headers_mut();
         headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
@@ -121,25 +158,79 @@ impl App {
         }
         response
     }
+
+    /// The list is the same as long as the snapshot, the second and the question are, so these make its tag.
+    fn list(&self, snapshot: Arc<Snapshot>, asked: Asked<'_>) -> Response<Parts> {
+        let query = match Query::of_list(asked.query) {
+            Ok(query) => query,
+            Err(message) => return bad_query(&message),
+        };
+        let gzip = response::accepts_gzip(asked.headers);
+        let second = query.ages.then(|| asked.second.saturating_duration_since(self.began));
+        let content = format!("{} {} {second:?} {gzip} {query:?}", self.run, snapshot.sequence);
+        let tag = response::tag(content.as_bytes());
+        if response::is_known(asked.headers, &tag) {
+            return response::not_modified(tag);
+        }
+        let mut list = ListBody::new(snapshot, query, asked.second, gzip);
+        let begin = list.next_piece().unwrap_or_default();
+        let rest = (!list.is_finished()).then(|| Rest::list(list));
+        let mut answer = response::answer(StatusCode::OK, response::JSON, Parts::new([begin]).and(rest));
+        response::tagged(answer.headers_mut(), tag);
+        if gzip {
+            answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        answer
+    }
+
+    fn domain(&self, snapshot: &Snapshot, domain: &Arc<Domain>, asked: Asked<'_>) -> Response<Parts> {
+        let page = |form| Page::new(&api::domain(snapshot, domain, form));
+        match asked.query.map(|query| Query::of_domain(Some(query))) {
+            None => self.pages.get(domain, asked.second, || page(Form::whole(asked.second))).answer(asked.headers),
+            Some(Err(message)) => bad_query(&message),
+            Some(Ok(query)) => {
+                let at = query.ages.then_some(asked.second);
+                page(Form { fields: query.fields, at }).answer(asked.headers)
+            }
+        }
+    }
+
+    fn stream(&self, asked: Asked<'_>) -> Response<Parts> {
+        let query = match Query::of_stream(asked.query) {
+            Ok(query) => query,
+            Err(message) => return bad_query(&message),
+        };
+        let Ok(place) = Arc::clone(&self.streams).try_acquire_owned() else {
+            let message = format!("{} streams are open, and no more are possible", stream::STREAMS);
+            return response::error(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", &message);
+        };
+        let events = stream::open(Arc::clone(&self.store), query, place);
+        let kind = HeaderValue::from_static("text/event-stream");
+        response::answer(StatusCode::OK, kind, Parts::new([]).and(Some(Rest::Events(events))))
+    }
 }
 
-fn lookup(snapshot: &Snapshot, query: Option<&str>) -> Response<Parts> {
-    let key = match api::question(query) {
-        Ok(key) => key,
-        Err(message) => return response::error(StatusCode::BAD_REQUEST, "bad_query", &message),
+fn bad_query(message: &str) -> Response<Parts> {
+    response::error(StatusCode::BAD_REQUEST, "bad_query", message)
+}
+
+fn lookup(snapshot: &Snapshot, asked: Asked<'_>, now: SystemTime) -> Response<Parts> {
+    let question = match api::question(asked.query) {
+        Ok(question) => question,
+        Err(message) => return bad_query(&message),
     };
     if snapshot.listed.is_none() {
         let message = "the list of domains was not read yet";
         return response::error(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message);
     }
-    match api::lookup(snapshot, &key) {
-        Some(found) => response::json(StatusCode::OK, &found),
-        None => response::error(StatusCode::NOT_FOUND, "domain_not_found", "no domain of this host has it"),
+    match api::lookup(snapshot, &question, now) {
+        Ok(found) => Page::new(&found).answer(asked.headers),
+        Err(message) => response::error(StatusCode::NOT_FOUND, "domain_not_found", &message),
     }
 }
 
 /// Who scrapes: the address, and the program, since two may share an address.
-fn scraper(peer: IpAddr, headers: &header::HeaderMap) -> ScraperId {
+fn scraper(peer: IpAddr, headers: &HeaderMap) -> ScraperId {
     let mut agent = DefaultHasher::new();
     headers.get(header::USER_AGENT).map(HeaderValue::as_bytes).hash(&mut agent);
     ScraperId { address: peer.to_canonical(), agent: agent.finish() }
@@ -149,7 +240,7 @@ fn scraper(peer: IpAddr, headers: &header::HeaderMap) -> ScraperId {
 fn healthy(store: &Store) -> Response<Parts> {
     let still = store.standing_still();
     if still.is_empty() {
-        return response::json(StatusCode::OK, &serde_json::json!({"status": "healthy"}));
+        return response::json(StatusCode::OK, &HealthyBody { status: "healthy" });
     }
     let parts =
         still.iter().map(|(part, time)| format!("the {} has stood still for {} s", part.name(), time.as_secs()));
@@ -164,8 +255,8 @@ fn not_found(path: &str) -> Response<Parts> {
 
 fn index() -> Parts {
     let version = env!("CARGO_PKG_VERSION");
-    let lines = Routes::ALL.map(|(path, purpose)| format!("{path:<32} {purpose}\n"));
-    Parts::new([Bytes::from(format!("virtstatd {version}\n\n{}", lines.concat()))])
+    let lines: String = api::ENDPOINTS.iter().map(|it| format!("{:<32} {}\n", it.path, it.purpose)).collect();
+    Parts::new([Bytes::from(format!("virtstatd {version}\n\n{lines}"))])
 }
 
 /// Undoes percent-encoding.

@@ -13,7 +13,7 @@ use super::ffi::{self, Connection, Handle, Records};
 use super::xml;
 use crate::model::{
     BlockInfo, BulkReply, BulkRequest, Control, DomainDescription, DomainId, DomainRecord, EventSink, HostVersions,
-    InventoryReply, InventoryRequest, ListedDomain, Peer, Scope, Source, SourceError, StateSample,
+    InventoryReply, InventoryRequest, Lease, ListedDomain, Peer, Scope, Source, SourceError, StateSample,
 };
 
 /// How many handles of domains that are not asked about at the moment are kept. One takes some 200 bytes; looking a domain up
@@ -109,6 +109,10 @@ impl Source for LibvirtSource {
 
     fn block_counters(&mut self, id: DomainId, targets: &[Box<str>]) -> Result<BulkReply, SourceError> {
         self.block_counters_of(id, targets)
+    }
+
+    fn leases(&mut self) -> Result<Vec<Lease>, SourceError> {
+        self.connection.leases().map_err(|error| self.error("virNetworkGetDHCPLeases", &error))
     }
 
     fn watch(&mut self, sink: EventSink) -> Result<(), SourceError> {

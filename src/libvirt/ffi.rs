@@ -7,6 +7,7 @@
 
 pub(super) mod event_loop;
 mod events;
+mod networks;
 
 use std::ffi::CStr;
 use std::marker::PhantomData;
@@ -21,7 +22,7 @@ use virt::error::Error;
 use virt::sys;
 
 use super::decode::Value;
-use crate::model::{BlockInfo, DomainId, EventSink, Group, GroupSet, RunId};
+use crate::model::{BlockInfo, DomainId, EventSink, Group, GroupSet, Lease, RunId};
 
 /// Sets glibc's allocator, which is libvirt.so's.
 ///
@@ -79,6 +80,11 @@ impl Connection {
             unsafe { libc::free(list.cast()) };
         }
         Ok(handles)
+    }
+
+    /// What libvirt's networks have lent.
+    pub(super) fn leases(&self) -> Result<Vec<Lease>, Error> {
+        networks::leases(&self.connect)
     }
 
     /// Sends what happens to all domains to `sink`, and to no earlier one.

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use roxmltree::{Document, Node};
 use thiserror::Error;
 
-use crate::model::{DiskDescription, DomainDescription, NicDescription, OpenStack};
+use super::metadata;
+use crate::model::{DiskDescription, DomainDescription, NicDescription};
 
 /// XML that is no domain's.
 #[derive(Debug, Error)]
@@ -19,9 +20,6 @@ pub enum XmlError {
     NotADomain(String),
 }
 
-/// The beginning of the namespaces that Nova used over time.
-const NOVA: &str = "http://openstack.org/xmlns/libvirt/nova/";
-
 /// Reads a domain's XML. What is absent in it is absent in the result.
 ///
 /// # Errors
@@ -33,7 +31,7 @@ pub fn describe(xml: &str) -> Result<DomainDescription, XmlError> {
         return Err(XmlError::NotADomain(root.tag_name().name().to_owned()));
     }
     let os_type = child(root, "os").and_then(|os| child(os, "type"));
-    let devices = child(root, "devices");
+    let (devices, metadata) = (child(root, "devices"), child(root, "metadata"));
     let each = move |name| children(devices, name);
     let vcpu = child(root, "vcpu");
     let vcpus_maximum = number(vcpu.and_then(|vcpu| vcpu.text()));
@@ -52,7 +50,8 @@ pub fn describe(xml: &str) -> Result<DomainDescription, XmlError> {
         description: text(child(root, "description")),
         disks: each("disk").map(disk).collect(),
         nics: each("interface").map(nic).collect(),
-        openstack: child(root, "metadata").and_then(openstack),
+        openstack: metadata.and_then(metadata::openstack),
+        metadata: metadata.map(metadata::all).unwrap_or_default(),
     })
 }
 
@@ -137,30 +136,7 @@ fn nic(nic: Node<'_, '_>) -> NicDescription {
     }
 }
 
-fn openstack(metadata: Node<'_, '_>) -> Option<OpenStack> {
-    let nova = |node: &Node<'_, '_>, name: &str| {
-        node.tag_name().name() == name && node.tag_name().namespace().is_some_and(|space| space.starts_with(NOVA))
-    };
-    let find = |parent: Option<Node<'_, '_>>, name: &str| {
-        parent.and_then(|parent| parent.children().find(|node| nova(node, name)).map(|node| node.id()))
-    };
-    let document = metadata.document();
-    let get = |parent: Option<Node<'_, '_>>, name: &str| find(parent, name).and_then(|id| document.get_node(id));
-    let instance = get(Some(metadata), "instance")?;
-    let owner = get(Some(instance), "owner");
-    let (user, project) = (get(owner, "user"), get(owner, "project"));
-    Some(OpenStack {
-        instance_name: text(get(Some(instance), "name")).unwrap_or_default(),
-        instance_id: text(metadata.parent().and_then(|domain| child(domain, "uuid"))).unwrap_or_default(),
-        flavor_name: attribute(get(Some(instance), "flavor"), "name"),
-        user_name: text(user).unwrap_or_default(),
-        user_id: attribute(user, "uuid"),
-        project_name: text(project).unwrap_or_default(),
-        project_id: attribute(project, "uuid"),
-    })
-}
-
-fn child<'a, 'input>(parent: Node<'a, 'input>, name: &str) -> Option<Node<'a, 'input>> {
+pub(super) fn child<'a, 'input>(parent: Node<'a, 'input>, name: &str) -> Option<Node<'a, 'input>> {
     parent.children().find(|node| node.has_tag_name(name))
 }
 
@@ -171,11 +147,11 @@ fn children<'a, 'input>(
     parent.into_iter().flat_map(|parent| parent.children()).filter(move |node| node.has_tag_name(name))
 }
 
-fn text(node: Option<Node<'_, '_>>) -> Option<Box<str>> {
+pub(super) fn text(node: Option<Node<'_, '_>>) -> Option<Box<str>> {
     node.and_then(|node| node.text()).map(Into::into)
 }
 
-fn attribute(node: Option<Node<'_, '_>>, name: &str) -> Box<str> {
+pub(super) fn attribute(node: Option<Node<'_, '_>>, name: &str) -> Box<str> {
     node.and_then(|node| node.attribute(name)).unwrap_or_default().into()
 }
 

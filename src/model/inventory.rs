@@ -36,6 +36,17 @@ pub struct DomainDescription {
     pub nics: Vec<NicDescription>,
     /// What OpenStack Nova wrote into `<metadata>`.
     pub openstack: Option<OpenStack>,
+    /// All that applications wrote into `<metadata>`.
+    pub metadata: Box<[Metadata]>,
+}
+
+/// A text or an attribute in `<metadata>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Metadata {
+    /// Where it is: `nova:instance/nova:flavor@name`.
+    pub key: Box<str>,
+    /// What it says.
+    pub value: Box<str>,
 }
 
 /// One `<disk>`; an empty string is "not said".

@@ -6,6 +6,7 @@ mod group;
 mod health;
 mod ids;
 mod inventory;
+mod lease;
 mod mac;
 mod monotony;
 mod process;
@@ -18,9 +19,10 @@ pub use group::{Group, GroupSet};
 pub use health::{DomainHealth, Standing};
 pub use ids::{DomainId, RunId, Stamp};
 pub use inventory::{
-    DiskDescription, DomainDescription, HostVersions, InventoryReply, InventoryRequest, ListedDomain, NicDescription,
-    OpenStack,
+    DiskDescription, DomainDescription, HostVersions, InventoryReply, InventoryRequest, ListedDomain, Metadata,
+    NicDescription, OpenStack,
 };
+pub use lease::Lease;
 pub use mac::Mac;
 pub use process::{Process, ProcessState, Processes};
 pub use rates::per_second;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{BlockInfo, DomainId, DomainRecord, GroupSet, InventoryReply, InventoryRequest};
+use super::{BlockInfo, DomainId, DomainRecord, GroupSet, InventoryReply, InventoryRequest, Lease};
 
 /// Which domains a bulk call is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -171,6 +171,13 @@ pub trait Source: Send {
     /// # Errors
     /// [`SourceError`]; a single disk that is gone is left out.
     fn block_counters(&mut self, id: DomainId, targets: &[Box<str>]) -> Result<BulkReply, SourceError>;
+
+    /// The addresses that the networks of this host have lent. Enters no monitor and waits for no domain, but for the service
+    /// that runs the networks, which may be another one.
+    ///
+    /// # Errors
+    /// [`SourceError`]; nothing is known of addresses then.
+    fn leases(&mut self) -> Result<Vec<Lease>, SourceError>;
 
     /// Sends what happens to domains from now on, for as long as this connection lives. Without events the sampler sees
     /// changes with its next sample, so a driver that has none is no error.

@@ -45,7 +45,8 @@ impl Core {
         }
         let started = finished.started;
         match (&open.job, finished.answer) {
-            (Job::Inventory(_), Ok(Answer::Inventory(reply))) => {
+            (Job::Inventory(request), Ok(Answer::Inventory(reply))) => {
+                self.leases_wanted |= request.full;
                 self.inventory.usual.learn(took, 1);
                 self.listed(started, reply);
             }
@@ -55,6 +56,12 @@ impl Core {
                 // Without the connection it is asked again a moment later; what libvirt refuses would be refused again.
                 self.link.admitting &= error.is_disconnect();
                 self.look_soon(now.at + SECOND_LOOK);
+                self.failed(&open, &error, now);
+            }
+            (Job::Leases, Ok(Answer::Leases(leases))) => self.store.apply_leases(Ok(&leases)),
+            // Some drivers have no networks, and nobody else needs to know.
+            (Job::Leases, Err(error)) => {
+                self.store.apply_leases(Err(&error.to_string()));
                 self.failed(&open, &error, now);
             }
             (Job::BlockInfo(disks), Ok(Answer::BlockInfo(infos))) => {

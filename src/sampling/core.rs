@@ -107,6 +107,8 @@ pub(super) struct Core {
     /// Domains whose storage hangs, and whose counters are to be asked for disk by disk.
     pub(super) counters: HashSet<DomainId>,
     pub(super) control_wanted: bool,
+    /// Are the addresses that networks lent to be read?
+    pub(super) leases_wanted: bool,
     /// When the newest turn with groups or disks that need a look at storage began.
     pub(super) turn_begun: Option<Instant>,
     /// The groups of the present turn of the free lane and of the monitor's, until all its calls are made.
@@ -169,6 +171,7 @@ impl Core {
             held_back: (GroupSet::EMPTY, HashSet::new()),
             counters: HashSet::new(),
             control_wanted: false,
+            leases_wanted: false,
             turn_begun: None,
             free_turn: GroupSet::EMPTY,
             free_begun: None,

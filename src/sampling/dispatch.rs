@@ -41,6 +41,7 @@ impl Core {
         self.pump_control(now);
         self.pump_free(now);
         self.pump_cpu(now);
+        self.pump_leases(now);
         if !self.link.admitting {
             // Who is about to lose a turn to the monitor lane gets one place before it, if the monitor lane has another.
             let is_at_work = |lane| self.calls.values().any(|it| it.lane == lane && !it.overdue);

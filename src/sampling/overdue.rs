@@ -70,7 +70,7 @@ impl Core {
         let delays = match job {
             Job::Bulk(_) | Job::BlockInfo(..) | Job::BlockCounters(..) => !probation,
             Job::Control(_) => self.link.admitting,
-            Job::Inventory(_) | Job::CpuStats(_) | Job::Probe(_) => false,
+            Job::Inventory(_) | Job::CpuStats(_) | Job::Leases | Job::Probe(_) => false,
         };
         if delays {
             self.steering.forget_turn();
@@ -92,6 +92,7 @@ impl Core {
                 self.inventory.failed(false, now.at, jitter);
             }
             (Job::Control(_), _) => self.link.admitting = false,
+            (Job::Leases, _) => self.store.apply_leases(Err("libvirt's networks do not answer")),
             (_, Some(ask)) if probation => {
                 for id in ask.ids() {
                     self.ward.hangs(call, *id, job.call());

@@ -1,4 +1,4 @@
-//! What is asked beside the samples' own calls: the list, how monitors are, and CPU time of those that are left alone.
+//! What is asked beside the samples' own calls: the list, lent addresses, how monitors are, and CPU time of those that are left alone.
 
 use std::sync::Arc;
 
@@ -30,6 +30,20 @@ impl Core {
     fn put_off(&mut self, request: InventoryRequest, now: Stamp) {
         self.skip(Lane::Inventory, "no_place", 1);
         self.inventory.put_off(request, now.at);
+    }
+
+    /// The addresses that networks lent, after each full list. Their service may be another than libvirtd, and hang on its own, so
+    /// this waits for a place that nobody else needs.
+    pub(super) fn pump_leases(&mut self, now: Stamp) {
+        let waits = self.calls.values().any(|open| matches!(open.job, Job::Leases));
+        if !self.leases_wanted || waits || !self.pools.free.has_room() || !self.budget.admits(Class::Doubtful) {
+            return;
+        }
+        let deadline = deadline::of_one(self.shortest);
+        let call = Call { lane: Lane::Free, job: Job::Leases, ask: None, probation: false, allowed: deadline };
+        if self.call(Kind::Inventory, Class::Doubtful, call, now) {
+            self.leases_wanted = false;
+        }
     }
 
     /// CPU time from the host's accounting, of those whose monitor is not asked.

@@ -11,8 +11,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::budget::Place;
 use super::pool::{Hire, WorkerId};
 use crate::model::{
-    BlockInfo, BulkReply, BulkRequest, Control, DomainId, EventSink, Group, InventoryReply, InventoryRequest, Peer,
-    Scope, Source, SourceError, SourceFactory, Stamp, Storage,
+    BlockInfo, BulkReply, BulkRequest, Control, DomainId, EventSink, Group, InventoryReply, InventoryRequest, Lease,
+    Peer, Scope, Source, SourceError, SourceFactory, Stamp, Storage,
 };
 use crate::store::Store;
 
@@ -29,6 +29,7 @@ pub(super) enum Job {
     Inventory(InventoryRequest),
     Control(Vec<DomainId>),
     CpuStats(Vec<DomainId>),
+    Leases,
     /// One after the other; of each domain one at most.
     BlockInfo(Vec<Target>),
     BlockCounters(DomainId, Vec<Box<str>>),
@@ -45,6 +46,7 @@ impl Job {
             Self::Inventory(_) => "virConnectListAllDomains",
             Self::Control(_) => "virDomainGetControlInfo",
             Self::CpuStats(_) => "virDomainGetCPUStats",
+            Self::Leases => "virNetworkGetDHCPLeases",
             Self::BlockInfo(..) => "virDomainGetBlockInfo",
             Self::BlockCounters(..) => "virDomainBlockStatsFlags",
             Self::Probe(_) => "stat",
@@ -136,6 +138,7 @@ pub(super) enum Answer {
     Bulk(BulkReply),
     Inventory(InventoryReply),
     Control(Vec<(DomainId, Control)>),
+    Leases(Vec<Lease>),
     /// Of the disks that were answered for, each with when it was asked for.
     BlockInfo(Vec<(Stamp, Target, Option<BlockInfo>)>),
     Probed,
@@ -269,6 +272,7 @@ fn make(
         }),
         Job::Control(ids) => Answer::Control(source.control(ids)?),
         Job::CpuStats(ids) => Answer::Bulk(source.cpu_stats(ids)?),
+        Job::Leases => Answer::Leases(source.leases()?),
         Job::BlockInfo(disks) => Answer::BlockInfo(block_infos(source, disks, progress, stamp)?),
         Job::BlockCounters(id, targets) => Answer::Bulk(source.block_counters(*id, targets)?),
         Job::Probe(_) => Answer::Probed,

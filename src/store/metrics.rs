@@ -18,7 +18,7 @@ const HTTP_SECONDS: &[f64] =
     &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
 
 /// The calls that a deadline is set to.
-const CALLS: [&str; 8] = [
+const CALLS: [&str; 9] = [
     "virConnectOpen",
     "virConnectGetAllDomainStats",
     "virDomainListGetStats",
@@ -27,6 +27,7 @@ const CALLS: [&str; 8] = [
     "virDomainGetControlInfo",
     "virDomainGetCPUStats",
     "virConnectListAllDomains",
+    "virNetworkGetDHCPLeases",
 ];
 
 /// Counters and gauges about ourselves. Those with a closed set of labels start at 0, so that `rate()` sees the first

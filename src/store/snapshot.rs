@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use imbl::Vector;
 
 use super::directory::{Directory, Key};
+use super::leases::Leases;
 use super::window::{Sampled, Window, Windows};
 use crate::model::{
     Block, BlockInfo, DomainDescription, DomainHealth, DomainId, Group, HostVersions, RunId, Stamp, StateSample,
@@ -176,6 +177,8 @@ pub struct Snapshot {
     pub problem: Option<Arc<str>>,
     /// What could be set better, in words.
     pub hint: Option<Arc<str>>,
+    /// Who has which IP address.
+    pub leases: Leases,
     /// How bulk calls are cut.
     pub shards: Shards,
     /// Why this is not yet a complete picture; `None` once every running domain was asked for every group.

@@ -11,6 +11,7 @@ use imbl::Vector;
 use super::block_info::BlockInfoAnswer;
 use super::directory::Registrar;
 use super::known::Known;
+use super::leases::Leases;
 use super::snapshot::{Domain, Link, Order, Shards, Snapshot, StaleAfter};
 use super::window::{NotTaken, Sampled};
 use crate::model::{DomainHealth, DomainId, DomainRecord, Group, GroupSet, ListedDomain, Process, RunId, Stamp};
@@ -44,6 +45,7 @@ pub(super) struct State {
     pub(super) listed: Option<Stamp>,
     pub(super) bulk_problem: Option<Arc<str>>,
     pub(super) hint: Option<Arc<str>>,
+    pub(super) leases: Leases,
     pub(super) shards: Shards,
     pub(super) answered: GroupSet,
     pub(super) sampled: Option<Stamp>,
@@ -62,6 +64,7 @@ impl State {
             link: self.link.clone(),
             problem: self.problem().cloned(),
             hint: self.hint.clone(),
+            leases: self.leases.clone(),
             shards: self.shards,
             incomplete: self.incomplete(),
             stale_after: self.stale_after,

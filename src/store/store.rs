@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, bounded};
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
 
 use super::block_info::BlockInfoAnswer;
 use super::heartbeats::{Heartbeats, Part};
 use super::known::Known;
+use super::leases::Leases;
 use super::metrics::SelfMetrics;
 use super::scrapes::{ScraperId, Scrapes};
 use super::snapshot::{Link, Shards, Snapshot, StaleAfter};
@@ -16,8 +18,8 @@ use super::state::{Changes, State};
 use super::window::NotTaken;
 use crate::clock::Clock;
 use crate::model::{
-    BulkReply, BulkRequest, DomainHealth, DomainId, GroupSet, InventoryReply, InventoryRequest, Process, RunId, Scope,
-    Stamp,
+    BulkReply, BulkRequest, DomainHealth, DomainId, GroupSet, InventoryReply, InventoryRequest, Lease, Process, RunId,
+    Scope, Stamp,
 };
 
 /// The one place where samples live.
@@ -28,6 +30,7 @@ pub struct Store {
     heartbeats: Heartbeats,
     state: Mutex<State>,
     published: RwLock<Arc<Snapshot>>,
+    newest: watch::Sender<u64>,
     scrapes: Scrapes,
 }
 
@@ -41,6 +44,7 @@ impl Store {
             metrics: SelfMetrics::new(),
             heartbeats: Heartbeats::new(clock.now()),
             state: Mutex::new(state),
+            newest: watch::Sender::new(first.sequence),
             published: RwLock::new(first),
             scrapes: Scrapes::new(),
             clock,
@@ -82,6 +86,12 @@ impl Store {
         let (sender, receiver) = bounded(1);
         self.state.lock().listeners.push(sender);
         receiver
+    }
+
+    /// The sequence number of the newest snapshot, to be waited for.
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<u64> {
+        self.newest.subscribe()
     }
 
     /// Says which groups are sampled, and when each is stale.
@@ -266,6 +276,16 @@ impl Store {
         self.publish(&mut state);
     }
 
+    /// Takes the addresses that networks lent, or why they are not known.
+    pub fn apply_leases(&self, leases: Result<&[Lease], &str>) {
+        let leases = leases.map_or_else(Leases::unknown, Leases::new);
+        let mut state = self.state.lock();
+        if state.leases != leases {
+            state.leases = leases;
+            self.publish(&mut state);
+        }
+    }
+
     /// What the next inventory call need not read, with `full` and `refresh` as the caller wants.
     #[must_use]
     pub fn known_descriptions(&self) -> InventoryRequest {
@@ -283,6 +303,7 @@ impl Store {
         };
         // Freeing the old one can take a while, so not under the lock.
         drop(old);
+        self.newest.send_replace(state.sequence);
         // A full channel already holds the news; a closed one has lost its listener.
         state.listeners.retain(|listener| !matches!(listener.try_send(()), Err(error) if error.is_disconnected()));
     }

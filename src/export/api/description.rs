@@ -1,11 +1,14 @@
 //! What a domain's XML says, as JSON.
 
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::figures;
 use crate::model::{DiskDescription, DomainDescription, NicDescription};
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Description<'a> {
     #[serde(flatten)]
     kind: Kind<'a>,
@@ -21,20 +24,22 @@ pub(super) struct Description<'a> {
     nics: Vec<NicJson<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     openstack: Option<OpenStackJson<'a>>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    metadata: BTreeMap<&'a str, &'a str>,
 }
 
 figures!(Kind<'a> { domain_type: &'a str, os_type: &'a str, os_arch: &'a str, os_machine: &'a str });
 figures!(Size { vcpus: u32, vcpus_maximum: u32, memory_kib: u64, memory_maximum_kib: u64 });
-figures!(DiskJson<'a> {
+figures!(#[schemars(rename = "DiskDescription")] DiskJson<'a> {
     target: &'a str, disk_type: &'a str, device: &'a str, target_bus: &'a str, driver_name: &'a str, driver_type: &'a str,
     driver_cache: &'a str, driver_discard: &'a str, source: &'a str, source_protocol: &'a str, serial: &'a str,
     backing: &'a [Box<str>],
 });
-figures!(NicJson<'a> {
+figures!(#[schemars(rename = "NicDescription")] NicJson<'a> {
     target: &'a str, interface_type: &'a str, source_bridge: &'a str, source_network: &'a str, virtual_port: &'a str,
     mac: &'a str, model: &'a str, mtu: &'a str,
 });
-figures!(OpenStackJson<'a> {
+figures!(#[schemars(rename = "OpenStack")] OpenStackJson<'a> {
     instance_name: &'a str, instance_id: &'a str, flavor_name: &'a str, user_name: &'a str, user_id: &'a str,
     project_name: &'a str, project_id: &'a str,
 });
@@ -68,6 +73,7 @@ pub(super) fn of(it: &DomainDescription) -> Description<'_> {
             project_name: said(&nova.project_name),
             project_id: said(&nova.project_id),
         }),
+        metadata: it.metadata.iter().map(|entry| (&*entry.key, &*entry.value)).collect(),
     }
 }
 

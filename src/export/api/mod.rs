@@ -2,17 +2,30 @@
 //!
 //! Units are in the field names. A field whose value was not obtained is absent. Field names are only added to.
 
+mod changes;
 mod description;
+mod error;
+mod fields;
+mod list;
 mod lookup;
+mod openapi;
+mod query;
 mod samples;
 mod status;
 
 use std::time::{Duration, Instant, SystemTime};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
+pub use self::changes::{Changes, changes};
 use self::description::Description;
-pub use self::lookup::{Found, lookup, question};
+pub use self::error::{ErrorBody, ErrorText};
+pub use self::fields::Fields;
+pub use self::list::{DomainList, ListBody, domains};
+pub use self::lookup::{Found, Question, lookup, question};
+pub use self::openapi::{ENDPOINTS, Endpoint, HealthyBody, openapi};
+pub use self::query::{Cursor, Query};
 use self::samples::{Samples, State};
 pub use self::status::{Status, status};
 use crate::model::Stamp;
@@ -20,92 +33,90 @@ use crate::store::{Domain, Snapshot};
 
 /// A struct of optional figures, absent in JSON where they are `None`.
 macro_rules! figures {
-    ($name:ident $(<$life:lifetime>)? { $($field:ident: $type:ty),* $(,)? }) => {
-        #[derive(Debug, Default, Serialize)]
+    ($(#[$meta:meta])* $name:ident $(<$life:lifetime>)? { $($field:ident: $type:ty),* $(,)? }) => {
+        #[derive(Debug, Default, serde::Serialize, schemars::JsonSchema)]
+        $(#[$meta])*
         pub(super) struct $name$(<$life>)? { $(#[serde(skip_serializing_if = "Option::is_none")] $field: Option<$type>),* }
     };
 }
 
 use figures;
 
-/// `/api/v1/domains`.
-#[derive(Debug, Serialize)]
-pub struct DomainList<'a> {
-    sequence: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sampled_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    age_seconds: Option<f64>,
-    domains: Vec<DomainJson<'a>>,
+/// How a domain is written.
+#[derive(Debug, Clone, Copy)]
+pub struct Form {
+    /// What of it.
+    pub fields: Fields,
+    /// The moment to which ages count. Without one, all is left out that depends on it: what is left is the same until there is
+    /// something new.
+    pub at: Option<Instant>,
+}
+
+impl Form {
+    /// All of it, as of that moment.
+    #[must_use]
+    pub fn whole(at: Instant) -> Self {
+        Self { fields: Fields::ALL, at: Some(at) }
+    }
 }
 
 /// `/api/v1/domains/{uuid-or-name}`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Domain")]
 pub struct DomainJson<'a> {
-    uuid: String,
-    name: &'a str,
-    running: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uuid: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    running: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<u32>,
     #[serde(flatten)]
     state: State,
     #[serde(flatten)]
-    health: Option<Health<'a>>,
+    health: Health<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<Description<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     samples: Option<Samples<'a>>,
 }
 
-/// How a running domain answers.
-#[derive(Debug, Serialize)]
-struct Health<'a> {
-    responsive: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    unresponsive_since: Option<String>,
-    unresponsive_seconds: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    blocked_call: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    blocked_storage: Option<&'a str>,
-    standing: &'static str,
-}
-
-/// Every domain.
-#[must_use]
-pub fn domains(snapshot: &Snapshot, now: Instant) -> DomainList<'_> {
-    DomainList {
-        sequence: snapshot.sequence,
-        sampled_at: snapshot.sampled.map(|stamp| rfc3339(stamp.wall)),
-        age_seconds: snapshot.sampled.map(|stamp| age(stamp, now)),
-        domains: snapshot.domains.iter().map(|it| domain(snapshot, it, now)).collect(),
-    }
-}
+figures!(Health<'a> {
+    responsive: bool, unresponsive_since: String, unresponsive_seconds: f64, blocked_call: &'static str,
+    blocked_storage: &'a str, standing: &'static str,
+});
 
 /// One domain.
 #[must_use]
-pub fn domain<'a>(snapshot: &Snapshot, domain: &'a Domain, now: Instant) -> DomainJson<'a> {
+pub fn domain<'a>(snapshot: &Snapshot, domain: &'a Domain, form: Form) -> DomainJson<'a> {
+    let fields = form.fields;
     DomainJson {
-        uuid: domain.id.to_string(),
-        name: &domain.name,
-        running: domain.run.is_some(),
-        pid: domain.pid,
-        state: domain.state().map(|sampled| samples::state(sampled.figures)).unwrap_or_default(),
-        health: domain.run.map(|_| health(domain, now)),
-        description: domain.description.as_deref().map(description::of),
-        samples: domain.run.map(|_| samples::of(snapshot, domain, now)),
+        uuid: fields.has("uuid").then(|| domain.id.to_string()),
+        name: fields.then("name", &domain.name),
+        running: fields.then("running", domain.run.is_some()),
+        pid: domain.pid.filter(|_| fields.has("pid")),
+        state: domain.state().map(|sampled| samples::state(sampled.figures)).unwrap_or_default().only(fields),
+        health: domain.run.map(|_| health(domain, form)).unwrap_or_default(),
+        description: domain.description.as_deref().filter(|_| fields.has("description")).map(description::of),
+        samples: domain.run.filter(|_| fields.any_samples()).map(|_| samples::of(snapshot, domain, form)),
     }
 }
 
-fn health(domain: &Domain, now: Instant) -> Health<'_> {
-    let it = &domain.health;
+/// How a running domain answers.
+fn health(domain: &Domain, form: Form) -> Health<'_> {
+    let (it, fields) = (&domain.health, form.fields);
+    let since = it.unresponsive_since.filter(|_| fields.has("unresponsive_since"));
     Health {
-        responsive: it.unresponsive_since.is_none(),
-        unresponsive_since: it.unresponsive_since.map(|since| rfc3339(since.wall)),
-        unresponsive_seconds: round(domain.unresponsive_for(now)),
-        blocked_call: it.blocked_call,
-        blocked_storage: it.blocked_storage.as_deref(),
-        standing: it.standing.label(),
+        responsive: fields.then("responsive", it.unresponsive_since.is_none()),
+        unresponsive_since: since.map(|since| rfc3339(since.wall)),
+        unresponsive_seconds: form
+            .at
+            .filter(|_| fields.has("unresponsive_seconds"))
+            .map(|now| round(domain.unresponsive_for(now))),
+        blocked_call: it.blocked_call.filter(|_| fields.has("blocked_call")),
+        blocked_storage: it.blocked_storage.as_deref().filter(|_| fields.has("blocked_storage")),
+        standing: fields.then("standing", it.standing.label()),
     }
 }
 

@@ -1,10 +1,11 @@
 //! The samples of a domain, as JSON: counters, rates from two samples, time and age.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{age, figures, rfc3339, round};
+use super::{Fields, Form, age, figures, rfc3339, round};
 use crate::model::{
     BalloonSample, Block, BlockInfo, BlockSample, CpuSample, Group, Interface, InterfaceSample, Stamp, StateSample,
     Vcpu, VcpuSample, per_second, state_name,
@@ -13,8 +14,19 @@ use crate::store::{Domain, Snapshot, Window};
 
 figures!(State { state: &'static str, state_code: i64, state_reason_code: i64 });
 
+impl State {
+    /// What of it is chosen.
+    pub(super) fn only(self, fields: Fields) -> Self {
+        Self {
+            state: self.state.filter(|_| fields.has("state")),
+            state_code: self.state_code.filter(|_| fields.has("state_code")),
+            state_reason_code: self.state_reason_code.filter(|_| fields.has("state_reason_code")),
+        }
+    }
+}
+
 /// The newest sample of each group; a group without one is absent.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Samples<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<Aged<State>>,
@@ -33,12 +45,15 @@ pub(super) struct Samples<'a> {
 }
 
 /// Figures with the time at which they were asked for.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "{T}Sample")]
 struct Aged<T> {
     sampled_at: String,
-    age_seconds: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    age_seconds: Option<f64>,
     /// Too old to be in /metrics.
-    stale: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    stale: Option<bool>,
     /// What the rates are over; absent without a second sample.
     #[serde(skip_serializing_if = "Option::is_none")]
     interval_seconds: Option<f64>,
@@ -54,39 +69,42 @@ figures!(Cpu {
     user_seconds_per_second: f64,
     system_seconds_per_second: f64,
 });
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Vcpus {
     #[serde(flatten)]
     counts: VcpuCounts,
     vcpus: Vec<VcpuJson>,
 }
 figures!(VcpuCounts { current: u64, maximum: u64 });
-figures!(VcpuJson {
-    vcpu: u32,
-    state_code: i64,
-    time_ns: u64,
-    wait_ns: u64,
-    delay_ns: u64,
-    time_seconds_per_second: f64,
-    wait_seconds_per_second: f64,
-    delay_seconds_per_second: f64,
-});
-#[derive(Debug, Serialize)]
+figures!(
+    #[schemars(rename = "Vcpu")]
+    VcpuJson {
+        vcpu: u32,
+        state_code: i64,
+        time_ns: u64,
+        wait_ns: u64,
+        delay_ns: u64,
+        time_seconds_per_second: f64,
+        wait_seconds_per_second: f64,
+        delay_seconds_per_second: f64,
+    }
+);
+#[derive(Debug, Serialize, JsonSchema)]
 struct Interfaces<'a> {
     interfaces: Vec<InterfaceJson<'a>>,
 }
-figures!(InterfaceJson<'a> {
+figures!(#[schemars(rename = "Interface")] InterfaceJson<'a> {
     index: u32, name: &'a str,
     receive_bytes: u64, receive_packets: u64, receive_errors: u64, receive_drops: u64,
     transmit_bytes: u64, transmit_packets: u64, transmit_errors: u64, transmit_drops: u64,
     receive_bytes_per_second: f64, receive_packets_per_second: f64,
     transmit_bytes_per_second: f64, transmit_packets_per_second: f64,
 });
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct Disks<'a> {
     disks: Vec<BlockJson<'a>>,
 }
-figures!(BlockJson<'a> {
+figures!(#[schemars(rename = "Disk")] BlockJson<'a> {
     index: u32, name: &'a str, path: &'a str,
     read_requests: u64, read_bytes: u64, read_time_ns: u64,
     write_requests: u64, write_bytes: u64, write_time_ns: u64,
@@ -95,11 +113,11 @@ figures!(BlockJson<'a> {
     read_requests_per_second: f64, read_bytes_per_second: f64,
     write_requests_per_second: f64, write_bytes_per_second: f64, flush_requests_per_second: f64,
 });
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct DiskSizes<'a> {
     disks: Vec<Aged<SizesJson<'a>>>,
 }
-figures!(SizesJson<'a> { name: &'a str, capacity_bytes: u64, allocation_bytes: u64, physical_bytes: u64 });
+figures!(#[schemars(rename = "DiskSize")] SizesJson<'a> { name: &'a str, capacity_bytes: u64, allocation_bytes: u64, physical_bytes: u64 });
 figures!(Balloon {
     current_kib: u64,
     maximum_kib: u64,
@@ -122,52 +140,53 @@ figures!(Balloon {
 });
 
 /// The newest sample of each group of a running domain.
-pub(super) fn of<'a>(snapshot: &Snapshot, domain: &'a Domain, now: Instant) -> Samples<'a> {
+pub(super) fn of<'a>(snapshot: &Snapshot, domain: &'a Domain, form: Form) -> Samples<'a> {
     let windows = &domain.windows;
-    let aging = Aging { snapshot, now };
+    let aging = Aging { snapshot, form };
     Samples {
-        state: aging.of(&windows.state, Group::State, |state, _| self::state(*state)),
-        cpu: aging.of(&windows.cpu, Group::Cpu, cpu),
-        vcpu: aging.of(&windows.vcpu, Group::Vcpu, vcpus),
-        interface: aging.of(&windows.interface, Group::Interface, interfaces),
-        block: aging.of(&windows.block, Group::Block, disks),
-        balloon: aging.of(&windows.balloon, Group::Balloon, balloon),
+        state: aging.of(&windows.state, (Group::State, "samples.state"), |state, _| self::state(*state)),
+        cpu: aging.of(&windows.cpu, (Group::Cpu, "samples.cpu"), cpu),
+        vcpu: aging.of(&windows.vcpu, (Group::Vcpu, "samples.vcpu"), vcpus),
+        interface: aging.of(&windows.interface, (Group::Interface, "samples.interface"), interfaces),
+        block: aging.of(&windows.block, (Group::Block, "samples.block"), disks),
+        balloon: aging.of(&windows.balloon, (Group::Balloon, "samples.balloon"), balloon),
         block_info: aging.sizes(domain),
     }
 }
 
 struct Aging<'s> {
     snapshot: &'s Snapshot,
-    now: Instant,
+    form: Form,
 }
 
 impl Aging<'_> {
     fn of<'w, T, J>(
         &self,
         window: &'w Window<T>,
-        group: Group,
+        (group, field): (Group, &str),
         figures: impl FnOnce(&'w T, &Before<'w, T>) -> J,
     ) -> Option<Aged<J>> {
-        let newest = window.newest()?;
+        let newest = window.newest().filter(|_| self.form.fields.has(field))?;
         let before = Before(window.previous());
-        Some(Aged {
-            sampled_at: rfc3339(newest.started.wall),
-            age_seconds: age(newest.started, self.now),
-            stale: self.snapshot.fresh(window, group, self.now).is_none(),
-            interval_seconds: before.0.map(|(_, elapsed)| round(elapsed)),
-            figures: figures(&newest.figures, &before),
-        })
+        let interval_seconds = before.0.map(|(_, elapsed)| round(elapsed));
+        let figures = figures(&newest.figures, &before);
+        Some(Aged { interval_seconds, ..self.at(group, newest.started) }.with(figures))
+    }
+
+    /// The age of a sample that was asked for then.
+    fn at(&self, group: Group, started: Stamp) -> Aged<()> {
+        Aged {
+            sampled_at: rfc3339(started.wall),
+            age_seconds: self.form.at.map(|now| age(started, now)),
+            stale: self.form.at.map(|now| !self.snapshot.is_fresh(started, group, now)),
+            interval_seconds: None,
+            figures: (),
+        }
     }
 
     /// Sizes have no rates. The whole is as old as the disk that was asked about longest ago.
     fn sizes<'a>(&self, domain: &'a Domain) -> Option<Aged<DiskSizes<'a>>> {
-        let at = |started: Stamp| Aged {
-            sampled_at: rfc3339(started.wall),
-            age_seconds: age(started, self.now),
-            stale: !self.snapshot.is_fresh(started, Group::BlockInfo, self.now),
-            interval_seconds: None,
-            figures: (),
-        };
+        let at = |started: Stamp| self.at(Group::BlockInfo, started);
         let disk = |(name, sizes, started): (&'a str, BlockInfo, Stamp)| {
             at(started).with(SizesJson {
                 name: Some(name),
@@ -178,7 +197,7 @@ impl Aging<'_> {
         };
         let sizes = &domain.windows.block_info;
         let disks: Vec<_> = sizes.iter().map(disk).collect();
-        let oldest = sizes.oldest().filter(|_| !disks.is_empty())?;
+        let oldest = sizes.oldest().filter(|_| !disks.is_empty() && self.form.fields.has("samples.block_info"))?;
         Some(at(oldest).with(DiskSizes { disks }))
     }
 }

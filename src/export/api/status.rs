@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::{age, rfc3339, round};
@@ -12,7 +13,7 @@ use crate::store::{LaneShards, Snapshot};
 const NAMES: usize = 100;
 
 /// `/api/v1/status`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 pub struct Status<'a> {
     version: &'static str,
     ready: bool,
@@ -40,7 +41,7 @@ pub struct Status<'a> {
 }
 
 /// How bulk calls are cut.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct ShardsStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     free: Option<LaneShardsStatus>,
@@ -48,7 +49,7 @@ struct ShardsStatus {
     monitor: Option<LaneShardsStatus>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct LaneShardsStatus {
     /// Of the newest turn.
     calls: usize,
@@ -73,7 +74,7 @@ impl LaneShardsStatus {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct LibvirtStatus<'a> {
     up: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,7 +87,7 @@ struct LibvirtStatus<'a> {
     library_version: Option<&'a str>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct GroupStatus {
     group: &'static str,
     stale_after_seconds: f64,

@@ -22,4 +22,4 @@ mod view;
 pub use publisher::{Exposition, Scrape, start, start_with};
 pub use reference::markdown;
 pub use render::{Options, Renderer, Rendering};
-pub use stream::{Stream, TooSlow};
+pub use stream::Stream;

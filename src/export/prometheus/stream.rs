@@ -5,17 +5,12 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use flate2::{Crc, Decompress};
-use thiserror::Error;
 
 use super::ages::Ages;
 use super::gzip::{self, Deflate};
 use super::packed::{Lease, Packed};
 use super::packer::Packer;
-
-/// The text was taken away, because the client was too slow for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("the client is too slow: what it was to get is two renderings old")]
-pub struct TooSlow;
+use crate::export::TooSlow;
 
 /// The rest of an answer.
 pub struct Stream {
