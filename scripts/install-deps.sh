@@ -9,7 +9,7 @@ usage: scripts/install-deps.sh [run|test|lab|cargo-dir]
 
   run        what building and running virtstatd needs: a C linker, libvirt's headers, a recent cargo (the default)
   test       that, and all that the tests need: rustfmt and clippy, libvirtd, QEMU, promtool, shellcheck,
-             systemd-analyze, other clients of libvirt
+             systemd-analyze, other clients of libvirt; schemathesis, from Python's package index, in target/tools
   lab        only what tests/lab/lab.sh needs: libvirtd and QEMU
   cargo-dir  install nothing; print the directory of a cargo that is recent enough, or fail
 
@@ -33,7 +33,7 @@ readonly LAB_PACKAGES=(
 )
 readonly TEST_PACKAGES=(
     prometheus=promtool jq=jq shellcheck=shellcheck systemd=systemd-analyze
-    python3-libvirt prometheus-libvirt-exporter
+    python3-libvirt prometheus-libvirt-exporter python3-venv
 )
 
 as_root() { if ((EUID == 0)); then "$@"; else sudo "$@"; fi; }
@@ -165,6 +165,15 @@ ensure_cargo() {
     fi
 }
 
+# No distribution packages schemathesis. A directory of its own below target: nothing else of the machine is touched.
+ensure_schemathesis() {
+    local tools=target/tools
+    [[ -x $tools/bin/schemathesis ]] && return
+    say "schemathesis, in $tools"
+    python3 -m venv "$tools"
+    "$tools/bin/pip" install --quiet --disable-pip-version-check 'schemathesis>=4,<5'
+}
+
 # ---- other distributions --------------------------------------------------------------------------------------------
 
 name_other_packages() {
@@ -175,8 +184,8 @@ name_other_packages() {
         arch+=' qemu-base binutils iproute2 procps-ng'
     fi
     if [[ $1 == test ]]; then
-        fedora+=' rustfmt clippy golang-github-prometheus jq ShellCheck systemd python3-libvirt'
-        arch+=' prometheus jq shellcheck systemd libvirt-python'
+        fedora+=' rustfmt clippy golang-github-prometheus jq ShellCheck systemd python3-libvirt python3'
+        arch+=' prometheus jq shellcheck systemd libvirt-python python'
     fi
     cat >&2 <<EOF
 deps: there is no apt-get here, so this script cannot install what is needed. Please install it yourself:
@@ -218,7 +227,10 @@ main() {
     fi
     case $what in
     run) ensure_cargo 0 ;;
-    test) ensure_cargo 1 ;;
+    test)
+        ensure_cargo 1
+        ensure_schemathesis
+        ;;
     esac
     say "all that '$what' needs is there"
 }

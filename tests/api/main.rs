@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod document;
 mod list;
 mod nonsense;
 mod stream;
