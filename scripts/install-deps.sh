@@ -33,7 +33,7 @@ readonly LAB_PACKAGES=(
 )
 readonly TEST_PACKAGES=(
     prometheus=promtool jq=jq shellcheck=shellcheck systemd=systemd-analyze
-    python3-libvirt prometheus-libvirt-exporter python3-venv
+    python3-libvirt prometheus-libvirt-exporter python3-venv dnsmasq-base
 )
 
 as_root() { if ((EUID == 0)); then "$@"; else sudo "$@"; fi; }
@@ -184,8 +184,8 @@ name_other_packages() {
         arch+=' qemu-base binutils iproute2 procps-ng'
     fi
     if [[ $1 == test ]]; then
-        fedora+=' rustfmt clippy golang-github-prometheus jq ShellCheck systemd python3-libvirt python3'
-        arch+=' prometheus jq shellcheck systemd libvirt-python python'
+        fedora+=' rustfmt clippy golang-github-prometheus jq ShellCheck systemd python3-libvirt python3 dnsmasq'
+        arch+=' prometheus jq shellcheck systemd libvirt-python python dnsmasq'
     fi
     cat >&2 <<EOF
 deps: there is no apt-get here, so this script cannot install what is needed. Please install it yourself:
