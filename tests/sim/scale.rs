@@ -1,6 +1,8 @@
 //! Ten thousand guests, with the default period, and a real Prometheus.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use virtstat_sim::{Settings, Simulator};
@@ -23,6 +25,47 @@ fn wait_long<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         assert!(begin.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// The whole list goes to several clients at once, while samples go on, and memory stays what it was but for their pieces.
+fn stream_lists(daemon: &Daemon) {
+    let before = daemon.rss_anon();
+    let done = AtomicBool::new(false);
+    let (lengths, peak) = std::thread::scope(|scope| {
+        let client = |gzip: bool| {
+            let mut stream = TcpStream::connect(daemon.address()).unwrap();
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            let coding = if gzip { "Accept-Encoding: gzip\r\n" } else { "" };
+            write!(stream, "GET /api/v1/domains HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{coding}\r\n").unwrap();
+            let (mut length, mut piece) = (0, vec![0; 1 << 16]);
+            let mut end = Vec::new();
+            loop {
+                let count = stream.read(&mut piece).unwrap();
+                if count == 0 {
+                    break;
+                }
+                length += count;
+                end = piece[count.saturating_sub(8)..count].to_vec();
+            }
+            assert!(end.ends_with(b"0\r\n\r\n"), "cut off after {length} bytes");
+            length
+        };
+        let clients: Vec<_> = [false, false, true].map(|gzip| scope.spawn(move || client(gzip))).into();
+        let watch = scope.spawn(|| {
+            let mut peak = 0;
+            while !done.load(Ordering::Relaxed) {
+                peak = peak.max(daemon.rss_anon());
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            peak
+        });
+        let lengths: Vec<usize> = clients.into_iter().map(|client| client.join().unwrap()).collect();
+        done.store(true, Ordering::Relaxed);
+        (lengths, watch.join().unwrap())
+    });
+    println!("lists of {lengths:?} bytes; RssAnon {before} KiB before, {peak} at most");
+    assert!(lengths[0] > 20_000_000 && lengths[2] * 3 < lengths[0], "{lengths:?}");
+    assert!(peak < before + before / 2, "{before} KiB before, {peak} at most");
 }
 
 #[test]
@@ -67,6 +110,8 @@ fn ten_thousand_guests_are_sampled_whole_and_a_real_prometheus_takes_them() {
     assert!(packed.abs_diff(streamed) < 100, "{packed} series in gzip, {streamed} in plain text");
     println!("{packed} series, {} bytes, {} compressed", text.len(), answer.body.len());
     drop((text, plain, answer));
+
+    stream_lists(&daemon);
 
     let status = daemon.get("/api/v1/status").json();
     assert_eq!(status["domains"], GUESTS, "{status}");
