@@ -6,6 +6,7 @@ mod group;
 mod health;
 mod ids;
 mod inventory;
+mod life;
 mod mac;
 mod monotony;
 mod process;
@@ -21,6 +22,7 @@ pub use inventory::{
     DiskDescription, DomainDescription, HostVersions, InventoryReply, InventoryRequest, ListedDomain, NicDescription,
     OpenStack,
 };
+pub use life::{DomainEvent, Happened, IoError, IoErrorAction, Moment, PauseReason, StartReason, StopReason};
 pub use mac::Mac;
 pub use process::{Process, ProcessState, Processes};
 pub use rates::per_second;
@@ -29,7 +31,7 @@ pub use sample::{
     StateSample, Traffic, Vcpu, VcpuSample, state_name,
 };
 pub use source::{
-    BulkReply, BulkRequest, Control, ControlState, DecodeCounts, DomainEvent, EventSink, Peer, Scope, Source,
-    SourceError, SourceFactory,
+    BulkReply, BulkRequest, Control, ControlState, DecodeCounts, EventSink, Peer, Scope, Source, SourceError,
+    SourceFactory,
 };
 pub use storage::Storage;

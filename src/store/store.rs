@@ -16,8 +16,8 @@ use super::state::{Changes, State};
 use super::window::NotTaken;
 use crate::clock::Clock;
 use crate::model::{
-    BulkReply, BulkRequest, DomainHealth, DomainId, GroupSet, InventoryReply, InventoryRequest, Process, RunId, Scope,
-    Stamp,
+    BulkReply, BulkRequest, DomainEvent, DomainHealth, DomainId, GroupSet, InventoryReply, InventoryRequest, Moment,
+    Process, RunId, Scope, Stamp,
 };
 
 /// The one place where samples live.
@@ -65,6 +65,12 @@ impl Store {
         Stamp { at: self.clock.now(), wall: self.clock.wall() }
     }
 
+    /// All times, as of now.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        Moment { stamp: self.stamp(), since_boot: self.clock.since_boot() }
+    }
+
     /// Says that a part of the service lives. Whoever began must go on, or the service counts as standing still.
     pub fn beat(&self, part: Part) {
         self.heartbeats.beat(part, self.clock.now());
@@ -105,6 +111,9 @@ impl Store {
         let mut state = self.state.lock();
         let link = Link { up: false, problem: Some(problem.into()), versions: state.link.versions.clone() };
         if state.link != link {
+            if state.link.up {
+                state.forget_numbers();
+            }
             state.link = link;
             self.publish(&mut state);
         }
@@ -236,13 +245,26 @@ impl Store {
     /// Notes the QEMU process of each run, and when it started. libvirt may give a run the id of one before; another
     /// start tells them apart, so that no figures are compared across it.
     pub fn apply_processes(&self, starts: &[(DomainId, RunId, Process)]) -> Changes {
-        let now = self.stamp();
+        let now = self.moment();
         let mut state = self.state.lock();
-        let restarted = starts.iter().filter(|start| state.take_process(now, **start)).count();
+        let mut restarted = 0;
+        for start in starts {
+            let news = state.take_process(now, *start);
+            restarted += usize::from(news.another);
+            self.metrics.count_startup(news.startup);
+        }
         if restarted > 0 {
             self.publish(&mut state);
         }
         Changes { domains: restarted > 0, devices: Vec::new() }
+    }
+
+    /// Takes in what happened to a domain. It is shown with the next answer: what happens comes in storms, and is followed by
+    /// a list or a sample soon.
+    pub fn apply_event(&self, at: Moment, event: &DomainEvent) {
+        self.metrics.count_event(&event.what);
+        let startup = self.state.lock().take_event(at, event);
+        self.metrics.count_startup(startup);
     }
 
     /// Takes a list of all domains. Those that are not in it are removed.

@@ -3,6 +3,7 @@
 //! Units are in the field names. A field whose value was not obtained is absent. Field names are only added to.
 
 mod description;
+mod life;
 mod lookup;
 mod samples;
 mod status;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 
 use self::description::Description;
+use self::life::LifeJson;
 pub use self::lookup::{Found, lookup, question};
 use self::samples::{Samples, State};
 pub use self::status::{Status, status};
@@ -51,6 +53,7 @@ pub struct DomainJson<'a> {
     state: State,
     #[serde(flatten)]
     health: Option<Health<'a>>,
+    life: LifeJson<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<Description<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -92,6 +95,7 @@ pub fn domain<'a>(snapshot: &Snapshot, domain: &'a Domain, now: Instant) -> Doma
         pid: domain.pid,
         state: domain.state().map(|sampled| samples::state(sampled.figures)).unwrap_or_default(),
         health: domain.run.map(|_| health(domain, now)),
+        life: life::of(domain),
         description: domain.description.as_deref().map(description::of),
         samples: domain.run.map(|_| samples::of(snapshot, domain, now)),
     }

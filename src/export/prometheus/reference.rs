@@ -36,8 +36,14 @@ pub fn markdown(own: &SelfMetrics) -> String {
     for Moving { name, help, source, labels } in [UNRESPONSIVE, AGE] {
         let _ = writeln!(page, "| `{name}` | gauge | seconds | {labels} | {source} | {help} |");
     }
+    let (host, own): (Vec<_>, Vec<_>) =
+        own.described().into_iter().partition(|(name, ..)| name.starts_with("libvirt_"));
+    for (name, kind, help) in host {
+        let (unit, labels) = if kind == "histogram" { ("seconds", "le") } else { ("events", "reason") };
+        let _ = writeln!(page, "| `{name}` | {kind} | {unit} | {labels} | lifecycle events, /proc | {help} |");
+    }
     page.push_str("\n## The service itself\n\n| name | type | what it is |\n|---|---|---|\n");
-    for (name, kind, help) in own.described() {
+    for (name, kind, help) in own {
         let _ = writeln!(page, "| `{name}` | {kind} | {help} |");
     }
     page
