@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
-use crate::model::{DomainEvent, EventSink, Moment};
+use crate::model::{DomainEvent, EventSink, Moment, Peer};
 use crate::store::Store;
 
 /// An event, and when it came.
@@ -19,6 +19,8 @@ pub(super) struct Listeners {
     store: Arc<Store>,
     events: Sender<Heard>,
     living: Arc<Mutex<BTreeSet<u64>>>,
+    /// Who served the newest connection.
+    peer: Arc<Mutex<Option<Peer>>>,
 }
 
 /// A sink's place among the others, for as long as it lives.
@@ -41,11 +43,16 @@ impl Listener {
 
 impl Listeners {
     pub(super) fn new(store: Arc<Store>, events: Sender<Heard>) -> Self {
-        Self { store, events, living: Arc::default() }
+        Self { store, events, living: Arc::default(), peer: Arc::default() }
     }
 
-    /// A sink for one more connection.
-    pub(super) fn sink(&self) -> EventSink {
+    /// A sink for one more connection, served by that process.
+    pub(super) fn sink(&self, peer: Option<Peer>) -> EventSink {
+        // Before its first event. Of whom we cannot tell who it is, it may be another one.
+        let before = std::mem::replace(&mut *self.peer.lock(), peer);
+        if peer.is_none() || peer != before {
+            self.store.forget_run_numbers();
+        }
         let number = {
             let mut living = self.living.lock();
             let number = living.last().map_or(0, |newest| newest + 1);
@@ -75,11 +82,12 @@ mod tests {
         let (sender, heard) = crossbeam_channel::unbounded();
         let listeners = Listeners::new(store, sender);
         let event = || DomainEvent { id: DomainId::from_bytes([1; 16]), run: None, what: Happened::Resumed };
-        let first = listeners.sink();
+        let first = listeners.sink(None);
         first(event());
         assert_eq!(heard.try_iter().count(), 1);
-        let second = listeners.sink();
-        (first(event()), second(event()));
+        let second = listeners.sink(None);
+        first(event());
+        second(event());
         assert_eq!(heard.try_iter().count(), 1, "told twice, heard once");
         drop(second);
         first(event());

@@ -245,7 +245,8 @@ impl Workshop {
                 drop(outdated);
                 let mut source = self.factory.open()?;
                 if let Some(events) = &self.events {
-                    source.watch(events.sink())?;
+                    let sink = events.sink(source.peer());
+                    source.watch(sink)?;
                 }
                 opening.store(false, Ordering::Release);
                 (epoch, source)

@@ -305,7 +305,7 @@ impl State {
         }
     }
 
-    /// The connection is lost: libvirt may number runs anew.
+    /// Runs are numbered anew.
     pub(super) fn forget_numbers(&mut self) {
         for known in self.domains.values_mut() {
             known.runs.forget_numbers(known.domain.run);

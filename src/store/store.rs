@@ -111,9 +111,6 @@ impl Store {
         let mut state = self.state.lock();
         let link = Link { up: false, problem: Some(problem.into()), versions: state.link.versions.clone() };
         if state.link != link {
-            if state.link.up {
-                state.forget_numbers();
-            }
             state.link = link;
             self.publish(&mut state);
         }
@@ -265,6 +262,11 @@ impl Store {
         self.metrics.count_event(&event.what);
         let startup = self.state.lock().take_event(at, event);
         self.metrics.count_startup(startup);
+    }
+
+    /// Says that another libvirtd answers from now on, which numbers runs anew.
+    pub fn forget_run_numbers(&self) {
+        self.state.lock().forget_numbers();
     }
 
     /// Takes a list of all domains. Those that are not in it are removed.

@@ -140,7 +140,7 @@ fn another_process_under_the_same_number_is_a_start() {
 }
 
 #[test]
-fn numbers_that_come_again_after_a_reconnect_are_other_runs() {
+fn numbers_that_come_again_with_another_libvirtd_are_other_runs() {
     let bench = Bench::new();
     bench.listed(1, None);
     for run in [1, 2] {
@@ -149,13 +149,13 @@ fn numbers_that_come_again_after_a_reconnect_are_other_runs() {
     }
     bench.listed(1, None);
     assert_eq!(bench.starts(1), 2);
-    bench.store.link_lost("restarted");
+    bench.store.forget_run_numbers();
     bench.listed(1, None);
     bench.happens(1, Some(1), BOOTED);
     bench.listed(1, Some(1));
     assert_eq!(bench.starts(1), 3);
     // What happened while nobody listened is not made up, but for the run itself.
-    bench.store.link_lost("again");
+    bench.store.link_lost("no socket");
     bench.listed(1, Some(7));
     let life = bench.life(1);
     assert_eq!((life.starts, life.start), (4, None));
