@@ -5,6 +5,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use parking_lot::Mutex;
+use rustix::time::{ClockId, clock_gettime};
 
 /// Where the current time comes from.
 pub trait Clock: Send + Sync {
@@ -12,6 +13,8 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Instant;
     /// Wall-clock time, only to tell people and programs when something was.
     fn wall(&self) -> SystemTime;
+    /// Time since the host booted, sleep included: what the kernel tells the starts of processes in.
+    fn since_boot(&self) -> Duration;
 }
 
 /// The operating system's clocks.
@@ -26,26 +29,34 @@ impl Clock for SystemClock {
     fn wall(&self) -> SystemTime {
         SystemTime::now()
     }
+
+    fn since_boot(&self) -> Duration {
+        let time = clock_gettime(ClockId::Boottime);
+        let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+        Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
+    }
 }
 
-/// A clock that stands still until it is told to advance; both of its times move together.
+/// A clock that stands still until it is told to advance; all of its times move together.
 #[derive(Debug)]
 pub struct ManualClock {
-    time: Mutex<(Instant, SystemTime)>,
+    time: Mutex<(Instant, SystemTime, Duration)>,
 }
 
 impl ManualClock {
-    /// A clock that starts at an arbitrary instant and at 2001-09-09T01:46:40Z (Unix time 1,000,000,000).
+    /// A clock that starts at an arbitrary instant and at 2001-09-09T01:46:40Z (Unix time 1,000,000,000), 100,000 s after boot.
     #[must_use]
     pub fn new() -> Self {
-        Self { time: Mutex::new((Instant::now(), SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000))) }
+        let wall = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        Self { time: Mutex::new((Instant::now(), wall, Duration::from_secs(100_000))) }
     }
 
-    /// Moves both times forward.
+    /// Moves all times forward.
     pub fn advance(&self, by: Duration) {
         let mut time = self.time.lock();
         time.0 += by;
         time.1 += by;
+        time.2 += by;
     }
 }
 
@@ -62,5 +73,9 @@ impl Clock for ManualClock {
 
     fn wall(&self) -> SystemTime {
         self.time.lock().1
+    }
+
+    fn since_boot(&self) -> Duration {
+        self.time.lock().2
     }
 }

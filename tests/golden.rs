@@ -15,9 +15,10 @@ use virtstatd::export::api::{self, ListBody, Query};
 use virtstatd::export::prometheus::{Options, Renderer, markdown};
 use virtstatd::model::{
     BalloonSample, Block, BlockInfo, BlockSample, BulkReply, BulkRequest, CpuSample, DiskDescription,
-    DomainDescription, DomainHealth, DomainId, DomainRecord, Figures, Group, HostVersions, Interface, InterfaceSample,
-    InventoryReply, Io, ListedDomain, Metadata, NicDescription, OpenStack, RunId, Scope, Stamp, Standing, StateSample,
-    Traffic, Vcpu, VcpuSample,
+    DomainDescription, DomainEvent, DomainHealth, DomainId, DomainRecord, Figures, Group, Happened, HostVersions,
+    Interface, InterfaceSample, InventoryReply, Io, IoError, IoErrorAction, ListedDomain, Metadata, Moment,
+    NicDescription, OpenStack, PauseReason, Process, ProcessState, RunId, Scope, Stamp, Standing, StartReason,
+    StateSample, StopReason, Traffic, Vcpu, VcpuSample,
 };
 use virtstatd::store::{BlockInfoAnswer, LaneShards, Shards, StaleAfter, Store};
 
@@ -160,6 +161,44 @@ fn description() -> DomainDescription {
     }
 }
 
+/// Tells the store of an event, so many milliseconds after what its clock shows.
+fn tell(store: &Store, after_ms: u64, number: u8, run: Option<u32>, what: Happened) {
+    let (now, after) = (store.moment(), Duration::from_millis(after_ms));
+    let stamp = Stamp { at: now.stamp.at + after, wall: now.stamp.wall + after };
+    let at = Moment { stamp, since_boot: now.since_boot + after };
+    store.apply_event(at, &DomainEvent { id: id(number), run: run.map(RunId), what });
+}
+
+/// Two guests have started before the list knows them.
+fn start_some(store: &Store) {
+    tell(store, 100, 2, Some(2), Happened::Started(StartReason::Booted));
+    tell(store, 200, 4, Some(4), Happened::Started(StartReason::Migrated));
+}
+
+/// Of two guests the process can be seen; one was paused for an error of a disk, and panicked; one was saved.
+fn let_something_happen(store: &Store) {
+    let per_second = rustix::param::clock_ticks_per_second();
+    // The clock began 100,000 s after boot.
+    let process = |pid, start_ticks| Process { pid, start_ticks, state: ProcessState::Runs };
+    store.apply_processes(&[
+        (id(1), RunId(1), process(4_001, 90_000 * per_second)),
+        (id(2), RunId(2), process(4_002, 99_999 * per_second)),
+    ]);
+    let error = IoError {
+        device: Some("virtio-disk0".into()),
+        path: Some("/images/vda.qcow2".into()),
+        action: IoErrorAction::Pause,
+        reason: Some("enospc".into()),
+    };
+    tell(store, 300, 1, Some(1), Happened::IoError(Box::new(error)));
+    tell(store, 400, 1, Some(1), Happened::Paused(PauseReason::IoError));
+    tell(store, 500, 1, Some(1), Happened::Resumed);
+    tell(store, 600, 1, Some(1), Happened::Paused(PauseReason::Paused));
+    tell(store, 700, 1, Some(1), Happened::Resumed);
+    tell(store, 800, 1, Some(1), Happened::Panicked);
+    tell(store, 900, 3, None, Happened::Stopped(StopReason::Saved));
+}
+
 /// A host with one guest that has everything, one with an odd name and little, one that is shut off, and one whose QEMU
 /// hangs: of that one only the state, which needs no answer of QEMU, is still new.
 fn host() -> (Arc<ManualClock>, Store) {
@@ -185,6 +224,7 @@ fn host() -> (Arc<ManualClock>, Store) {
         state: run.is_none().then_some(StateSample { state: Some(5), reason: Some(3) }),
         description: described.then(|| Arc::new(description())),
     };
+    start_some(&store);
     let versions = HostVersions { hypervisor: "QEMU 7.2.22".into(), daemon: "9.0.0".into(), library: "9.0.0".into() };
     store.apply_inventory(
         stamp(),
@@ -200,6 +240,7 @@ fn host() -> (Arc<ManualClock>, Store) {
             peer: None,
         },
     );
+    let_something_happen(&store);
     let request = BulkRequest { groups: Group::ALL.into_iter().collect(), scope: Scope::All };
     for step in [1, 2] {
         clock.advance(Duration::from_secs(15));

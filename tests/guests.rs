@@ -1,6 +1,8 @@
 //! The daemon on a real libvirtd with real QEMU guests.
 #![allow(clippy::unwrap_used)]
 
+#[path = "guests/life.rs"]
+mod life;
 mod support;
 
 use std::collections::HashMap;

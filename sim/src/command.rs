@@ -282,8 +282,13 @@ pub enum Happening {
     Start,
     Stop,
     Shutdown,
+    /// Its QEMU ends badly.
     Crash,
+    /// The guest's kernel panics; as `on_crash` says by default, that is its end.
+    Panic,
     Pause,
+    /// It is paused because a disk is full.
+    IoError,
     Resume,
     AttachDisk,
     DetachDisk,

@@ -237,6 +237,14 @@ fn virsh_hears_events() {
     for (kind, expected) in [
         (Happening::Pause, vec!["event 'lifecycle' for domain 'NAME': Suspended Paused"]),
         (Happening::Resume, vec!["event 'lifecycle' for domain 'NAME': Resumed Unpaused"]),
+        (
+            Happening::IoError,
+            vec![
+                "event 'io-error-reason' for domain 'NAME': ",
+                "event 'lifecycle' for domain 'NAME': Suspended I/O Error",
+            ],
+        ),
+        (Happening::Resume, vec!["event 'lifecycle' for domain 'NAME': Resumed Unpaused"]),
         (Happening::Metadata, vec!["event 'metadata-change' for domain 'NAME': type title, uri "]),
         (Happening::AttachDisk, vec!["event 'device-added' for domain 'NAME': "]),
         (Happening::DetachDisk, vec!["event 'device-removed' for domain 'NAME': "]),
@@ -248,6 +256,13 @@ fn virsh_hears_events() {
             ],
         ),
         (Happening::Start, vec!["event 'lifecycle' for domain 'NAME': "]),
+        (
+            Happening::Panic,
+            vec![
+                "event 'lifecycle' for domain 'NAME': Crashed Panicked",
+                "event 'lifecycle' for domain 'NAME': Stopped Crashed",
+            ],
+        ),
     ] {
         let domain = Some(name.clone());
         lab.tell(Order::Change(OneChange { kind, domain, count: None, all: false }));

@@ -8,6 +8,7 @@ mod decode;
 mod domains;
 mod factory;
 mod ffi;
+mod happened;
 mod metadata;
 mod peer;
 mod sockets;

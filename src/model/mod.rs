@@ -7,6 +7,7 @@ mod health;
 mod ids;
 mod inventory;
 mod lease;
+mod life;
 mod mac;
 mod monotony;
 mod process;
@@ -23,6 +24,7 @@ pub use inventory::{
     NicDescription, OpenStack,
 };
 pub use lease::Lease;
+pub use life::{DomainEvent, Happened, IoError, IoErrorAction, Moment, PauseReason, StartReason, StopReason};
 pub use mac::Mac;
 pub use process::{Process, ProcessState, Processes};
 pub use rates::per_second;
@@ -31,7 +33,7 @@ pub use sample::{
     StateSample, Traffic, Vcpu, VcpuSample, state_name,
 };
 pub use source::{
-    BulkReply, BulkRequest, Control, ControlState, DecodeCounts, DomainEvent, EventSink, Peer, Scope, Source,
-    SourceError, SourceFactory,
+    BulkReply, BulkRequest, Control, ControlState, DecodeCounts, EventSink, Peer, Scope, Source, SourceError,
+    SourceFactory,
 };
 pub use storage::Storage;

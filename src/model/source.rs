@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use super::{BlockInfo, DomainId, DomainRecord, GroupSet, InventoryReply, InventoryRequest, Lease};
+use super::{BlockInfo, DomainEvent, DomainId, DomainRecord, GroupSet, InventoryReply, InventoryRequest, Lease};
 
 /// Which domains a bulk call is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -120,14 +120,6 @@ pub struct Peer {
     pub pid: u32,
     /// When it started, in clock ticks since the host's boot, should the id come again.
     pub start_ticks: u64,
-}
-
-/// Something happened to a domain: it started, stopped, was paused, defined or undefined, got or lost a device, or its title or
-/// metadata changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DomainEvent {
-    /// Which domain.
-    pub id: DomainId,
 }
 
 /// Where events go; called on a thread of the source's own, and must not wait.

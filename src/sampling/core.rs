@@ -22,7 +22,7 @@ use super::storage::StorageWatch;
 use super::ward::Ward;
 use super::work::{CallId, Job, Progress};
 use crate::config::Sampling;
-use crate::model::{DomainEvent, DomainId, Group, GroupSet, Processes, SourceFactory, Stamp, Standing};
+use crate::model::{DomainEvent, DomainId, Group, GroupSet, Moment, Processes, SourceFactory, Stamp, Standing};
 use crate::store::{BlockInfoAnswer, Domain, Part, Shards, Snapshot, Store};
 
 /// A domain that started while we looked on is a newcomer for this long: libvirt may still hold its lock, and a call that
@@ -220,8 +220,11 @@ impl Core {
     }
 
     /// Something happened to a domain.
-    pub(super) fn event(&mut self, event: DomainEvent) {
-        self.inventory.request([event.id]);
+    pub(super) fn event(&mut self, at: Moment, event: &DomainEvent) {
+        self.store.apply_event(at, event);
+        if event.what.changes_inventory() {
+            self.inventory.request([event.id]);
+        }
     }
 
     fn begin_turns(&mut self, now: Stamp) {

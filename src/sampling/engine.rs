@@ -9,10 +9,11 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use super::budget::Budget;
 use super::core::{Core, Pools};
 use super::lanes::Lane;
+use super::listeners::{Heard, Listeners};
 use super::pool::{Pool, Size};
 use super::work::{Finished, Workshop};
 use crate::config::Sampling;
-use crate::model::{DomainEvent, EventSink, Processes, SourceFactory, Storage};
+use crate::model::{Processes, SourceFactory, Storage};
 use crate::store::Store;
 
 /// Threads of a lane that may be stuck beside those that work. With the default budget more calls are never stuck in one.
@@ -62,10 +63,7 @@ pub fn start(settings: &Sampling, parts: Parts, store: Arc<Store>) -> std::io::R
     let (sender, finished) = unbounded();
     let (event_sender, events) = unbounded();
     let epoch = Arc::new(AtomicU64::new(0));
-    let sink: EventSink = Arc::new(move |event| {
-        // The engine that listened may be gone; the connection goes with its worker.
-        let _ = event_sender.send(event);
-    });
+    let listeners = Listeners::new(Arc::clone(&store), event_sender);
     let pool = |lane: Lane, working: usize, cap: usize| {
         let workshop = Workshop {
             name: lane.label(),
@@ -74,7 +72,7 @@ pub fn start(settings: &Sampling, parts: Parts, store: Arc<Store>) -> std::io::R
             store: Arc::clone(&store),
             finished: sender.clone(),
             epoch: Arc::clone(&epoch),
-            events: (lane == Lane::Inventory).then(|| Arc::clone(&sink)),
+            events: (lane == Lane::Inventory).then(|| listeners.clone()),
         };
         Pool::new(lane.label(), Size { working, cap }, Arc::clone(&store), workshop.hire())
     };
@@ -93,28 +91,32 @@ pub fn start(settings: &Sampling, parts: Parts, store: Arc<Store>) -> std::io::R
     Ok(Engine { stop: Some(stop), scheduler: Some(scheduler), factory })
 }
 
-fn run(core: &mut Core, finished: &Receiver<Finished>, events: &Receiver<DomainEvent>, stopped: &Receiver<()>) {
+fn run(core: &mut Core, finished: &Receiver<Finished>, events: &Receiver<Heard>, stopped: &Receiver<()>) {
     loop {
         core.tick();
         let wait = core.wait();
+        let mut first = None;
         crossbeam_channel::select! {
             recv(finished) -> message => match message {
-                Ok(message) => core.finished(message),
+                Ok(message) => first = Some(message),
                 Err(_) => return,
             },
             recv(events) -> event => match event {
-                Ok(event) => core.event(event),
+                Ok((at, event)) => core.event(at, &event),
                 Err(_) => return,
             },
             recv(stopped) -> _ => return,
             default(wait) => {}
         }
-        // What came meanwhile is taken in one go: a tick looks at every domain.
-        while let Ok(message) = finished.try_recv() {
+        // What came meanwhile is taken in one go: a tick looks at every domain. An answer is about what events told before it.
+        while let Ok((at, event)) = events.try_recv() {
+            core.event(at, &event);
+        }
+        if let Some(message) = first {
             core.finished(message);
         }
-        while let Ok(event) = events.try_recv() {
-            core.event(event);
+        while let Ok(message) = finished.try_recv() {
+            core.finished(message);
         }
     }
 }

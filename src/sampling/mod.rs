@@ -19,6 +19,7 @@ mod engine;
 mod health;
 mod lanes;
 mod link;
+mod listeners;
 mod overdue;
 mod pool;
 mod questions;

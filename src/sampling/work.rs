@@ -9,10 +9,11 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::budget::Place;
+use super::listeners::Listeners;
 use super::pool::{Hire, WorkerId};
 use crate::model::{
-    BlockInfo, BulkReply, BulkRequest, Control, DomainId, EventSink, Group, InventoryReply, InventoryRequest, Lease,
-    Peer, Scope, Source, SourceError, SourceFactory, Stamp, Storage,
+    BlockInfo, BulkReply, BulkRequest, Control, DomainId, Group, InventoryReply, InventoryRequest, Lease, Peer, Scope,
+    Source, SourceError, SourceFactory, Stamp, Storage,
 };
 use crate::store::Store;
 
@@ -164,7 +165,7 @@ pub(super) struct Workshop {
     /// Raised when a connection was lost: a source that was opened before is not trusted any more.
     pub(super) epoch: Arc<AtomicU64>,
     /// Where events go, of the connection that listens for them.
-    pub(super) events: Option<EventSink>,
+    pub(super) events: Option<Listeners>,
 }
 
 /// A source, and the epoch that it was opened in.
@@ -247,7 +248,8 @@ impl Workshop {
                 drop(outdated);
                 let mut source = self.factory.open()?;
                 if let Some(events) = &self.events {
-                    source.watch(Arc::clone(events))?;
+                    let sink = events.sink(source.peer());
+                    source.watch(sink)?;
                 }
                 opening.store(false, Ordering::Release);
                 (epoch, source)

@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::life::{Life, Runs};
 use super::snapshot::Domain;
 use super::window::Windows;
 use crate::model::{DomainDescription, DomainHealth, DomainId, DomainRecord, RunId, Stamp};
@@ -21,10 +22,25 @@ pub(super) struct Known {
     not_before: Option<Instant>,
     /// When the QEMU process of this run started, in clock ticks.
     process: Option<u64>,
+    pub(super) runs: Runs,
+}
+
+/// What is remembered of a domain that is not there: it went away, or an event told of it before the list did.
+#[derive(Default)]
+pub(super) struct Apart {
+    pub(super) life: Life,
+    pub(super) runs: Runs,
 }
 
 impl Known {
-    pub(super) fn new(id: DomainId, name: Box<str>, run: Option<RunId>, started: Stamp) -> Self {
+    /// A domain that is seen for the first time, or again; `is_new` if it was not there before.
+    pub(super) fn new(
+        (id, name, run): (DomainId, Box<str>, Option<RunId>),
+        started: Stamp,
+        Apart { mut life, mut runs }: Apart,
+        is_new: bool,
+    ) -> Self {
+        runs.first_seen(run, is_new, &mut life);
         let domain = Arc::new(Domain {
             id,
             name: name.into(),
@@ -33,10 +49,12 @@ impl Known {
             known_since: started,
             health: DomainHealth::default(),
             resting: None,
+            life,
             description: None,
             windows: Windows::default(),
         });
-        Self { domain, seen: started.at, described: None, disks: None, nics: None, not_before: None, process: None }
+        let (disks, nics) = (None, None);
+        Self { domain, seen: started.at, described: None, disks, nics, not_before: None, process: None, runs }
     }
 
     /// Another run: its counters began anew, so nothing of the old samples may be compared with them.
@@ -48,6 +66,7 @@ impl Known {
             self.described = None;
         }
         let domain = Arc::make_mut(&mut self.domain);
+        self.runs.begin(domain.run, run, &mut domain.life);
         (domain.run, domain.pid) = (run, None);
         domain.known_since = started;
         domain.health = DomainHealth::default();

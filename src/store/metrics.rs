@@ -1,4 +1,5 @@
-//! The sampler's own metrics (`virtstatd_*`, `process_*`), in one registry of the `prometheus` crate.
+//! The sampler's own metrics (`virtstatd_*`, `process_*`), and what is counted for the host as a whole when it happens
+//! (`libvirt_*`), in one registry of the `prometheus` crate.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use prometheus::{
 };
 
 use super::process::ProcessCollector;
-use crate::model::DecodeCounts;
+use crate::model::{DecodeCounts, Happened, PauseReason, StopReason};
 
 /// Upper bounds, in seconds, for calls to libvirt: from a quiet host to a hung guest.
 const CALL_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -16,6 +17,9 @@ const CALL_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2
 /// Upper bounds, in seconds, for answers over HTTP.
 const HTTP_SECONDS: &[f64] =
     &[0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
+
+/// Upper bounds, in seconds, for starts of QEMU: from a small guest to one whose memory is filled from a file.
+const STARTUP_SECONDS: &[f64] = &[0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 20.0, 30.0, 60.0];
 
 /// The calls that a deadline is set to.
 const CALLS: [&str; 9] = [
@@ -51,6 +55,9 @@ pub struct SelfMetrics {
     snapshot_age: Gauge,
     pub descriptions_failed: IntCounter,
     decode_problems: IntCounterVec,
+    startup: Histogram,
+    pauses: IntCounterVec,
+    stops: IntCounterVec,
 }
 
 impl SelfMetrics {
@@ -148,6 +155,23 @@ impl SelfMetrics {
                 "Parameters of libvirt that were not decoded: unknown (each kind once), wrong_type, bad_index.",
                 &["kind"],
             ),
+            startup: {
+                let options = HistogramOpts::new(
+                    "libvirt_domain_startup_seconds",
+                    "Time from the start of a domain's QEMU process to libvirt's event that it has started, of all domains of the host; migrated and restored ones included. Of starts whose event and process were both seen.",
+                );
+                registered(&registry, Histogram::with_opts(options.buckets(STARTUP_SECONDS.to_vec())))
+            },
+            pauses: host_counters(
+                &registry,
+                "libvirt_pauses_total",
+                "Times that a domain of the host was paused, by the reason that libvirt's event gives.",
+            ),
+            stops: host_counters(
+                &registry,
+                "libvirt_stops_total",
+                "Runs of domains of the host that ended, by the reason that libvirt's event gives.",
+            ),
             registry,
         };
         let build = IntGaugeVec::new(Opts::new("virtstatd_build_info", "The running version; always 1."), &["version"]);
@@ -184,6 +208,12 @@ impl SelfMetrics {
             self.samples_dropped.with_label_values(&[reason]);
         }
         self.series_dropped.with_label_values(&["duplicate"]);
+        for reason in PauseReason::ALL {
+            self.pauses.with_label_values(&[reason.label()]);
+        }
+        for reason in StopReason::ALL {
+            self.stops.with_label_values(&[reason.label()]);
+        }
         for kind in ["unknown", "wrong_type", "bad_index"] {
             self.decode_problems.with_label_values(&[kind]);
         }
@@ -201,6 +231,20 @@ impl SelfMetrics {
             [("unknown", counts.unknown), ("wrong_type", counts.wrong_type), ("bad_index", counts.bad_index)]
         {
             self.decode_problems.with_label_values(&[kind]).inc_by(count);
+        }
+    }
+
+    pub(super) fn count_event(&self, what: &Happened) {
+        match what {
+            Happened::Paused(reason) => self.pauses.with_label_values(&[reason.label()]).inc(),
+            Happened::Stopped(reason) => self.stops.with_label_values(&[reason.label()]).inc(),
+            _ => {}
+        }
+    }
+
+    pub(super) fn count_startup(&self, took: Option<Duration>) {
+        if let Some(took) = took {
+            self.startup.observe(took.as_secs_f64());
         }
     }
 
@@ -237,6 +281,10 @@ fn gauges(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntGa
 
 fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     registered(registry, IntCounterVec::new(Opts::new(format!("virtstatd_{name}"), help), labels))
+}
+
+fn host_counters(registry: &Registry, name: &str, help: &str) -> IntCounterVec {
+    registered(registry, IntCounterVec::new(Opts::new(name, help), &["reason"]))
 }
 
 fn registered<C>(registry: &Registry, collector: prometheus::Result<C>) -> C

@@ -8,6 +8,7 @@ use imbl::Vector;
 
 use super::directory::{Directory, Key};
 use super::leases::Leases;
+use super::life::Life;
 use super::window::{Sampled, Window, Windows};
 use crate::model::{
     Block, BlockInfo, DomainDescription, DomainHealth, DomainId, Group, HostVersions, RunId, Stamp, StateSample,
@@ -30,6 +31,8 @@ pub struct Domain {
     pub health: DomainHealth,
     /// State of a domain that is not running; running ones are sampled.
     pub resting: Option<Sampled<StateSample>>,
+    /// When its run began, and what happened to it since the service did.
+    pub life: Life,
     /// Its XML, once read.
     pub description: Option<Arc<DomainDescription>>,
     /// Its samples, all of this run.

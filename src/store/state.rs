@@ -10,11 +10,14 @@ use imbl::Vector;
 
 use super::block_info::BlockInfoAnswer;
 use super::directory::Registrar;
-use super::known::Known;
+use super::known::{Apart, Known};
 use super::leases::Leases;
+use super::life;
 use super::snapshot::{Domain, Link, Order, Shards, Snapshot, StaleAfter};
 use super::window::{NotTaken, Sampled};
-use crate::model::{DomainHealth, DomainId, DomainRecord, Group, GroupSet, ListedDomain, Process, RunId, Stamp};
+use crate::model::{
+    DomainEvent, DomainHealth, DomainId, DomainRecord, Group, GroupSet, ListedDomain, Moment, Process, RunId, Stamp,
+};
 
 /// For how long it is remembered that a domain went away, so that an answer asked for earlier cannot bring it back. What a
 /// call that took longer says about unknown domains is not believed.
@@ -29,10 +32,21 @@ pub struct Changes {
     pub devices: Vec<DomainId>,
 }
 
+/// What the process of a run tells.
+#[derive(Default)]
+pub(super) struct ProcessNews {
+    /// It is another run than the one that was known.
+    pub(super) another: bool,
+    /// How long its start took, if that is known by now.
+    pub(super) startup: Option<Duration>,
+}
+
 #[derive(Default)]
 pub(super) struct State {
     pub(super) domains: HashMap<DomainId, Known>,
     pub(super) gone: HashMap<DomainId, Instant>,
+    /// Lives of domains that are not there at present, and since when; forgotten with the gone.
+    pub(super) apart: HashMap<DomainId, (Instant, Apart)>,
     pub(super) order: Option<Arc<Order>>,
     pub(super) registrar: Registrar,
     /// The domains of the newest snapshot, in that order. Snapshots share all of it but what changed between them.
@@ -154,7 +168,8 @@ impl State {
                 }
                 changes.domains = true;
                 self.order = None;
-                entry.insert(Known::new(record.id, record.name.clone(), Some(run), started))
+                let (apart, is_new) = (take_apart(&mut self.apart, record.id), is_new(self.listed, started));
+                entry.insert(Known::new((record.id, record.name.clone(), Some(run)), started, apart, is_new))
             }
         };
         // What is late says nothing of how the domain is called, and which devices it has, now.
@@ -198,23 +213,39 @@ impl State {
         })
     }
 
-    /// Notes the start of the process of a run, and returns whether it is another run by that.
-    pub(super) fn take_process(&mut self, now: Stamp, (id, run, process): (DomainId, RunId, Process)) -> bool {
-        let known = self.domains.get_mut(&id).filter(|known| known.domain.run == Some(run));
-        known.is_some_and(|known| {
-            let another = known.is_another_process(process.start_ticks);
-            if another {
-                known.begin_run(Some(run), now);
-                // So that the old start cannot come back as a third one.
-                known.is_another_process(process.start_ticks);
-            }
-            let is_news = another || known.domain.pid != Some(process.pid);
-            if is_news {
-                self.touched.push(id);
-                Arc::make_mut(&mut known.domain).pid = Some(process.pid);
-            }
-            another
-        })
+    /// Notes the start of the process of a run, and returns what that tells.
+    pub(super) fn take_process(&mut self, now: Moment, (id, run, process): (DomainId, RunId, Process)) -> ProcessNews {
+        let Some(known) = self.domains.get_mut(&id).filter(|known| known.domain.run == Some(run)) else {
+            return ProcessNews::default();
+        };
+        let another = known.is_another_process(process.start_ticks);
+        if another {
+            known.begin_run(Some(run), now.stamp);
+            // So that the old start cannot come back as a third one.
+            known.is_another_process(process.start_ticks);
+        }
+        if !another && known.domain.pid == Some(process.pid) {
+            return ProcessNews::default();
+        }
+        self.touched.push(id);
+        let domain = Arc::make_mut(&mut known.domain);
+        domain.pid = Some(process.pid);
+        known.runs.has_process(life::ticks(process.start_ticks), now, &mut domain.life);
+        ProcessNews { another, startup: known.runs.take_startup() }
+    }
+
+    /// Takes in what happened to a domain, whether it is known yet or not, and returns how long its start took if that is
+    /// known by it.
+    pub(super) fn take_event(&mut self, at: Moment, event: &DomainEvent) -> Option<Duration> {
+        if let Some(known) = self.touch(event.id) {
+            let domain = Arc::make_mut(&mut known.domain);
+            known.runs.happened(event, at, domain.run, &mut domain.life);
+            return known.runs.take_startup();
+        }
+        let (since, apart) = self.apart.entry(event.id).or_insert_with(|| (at.stamp.at, Apart::default()));
+        *since = at.stamp.at;
+        apart.runs.happened(event, at, None, &mut apart.life);
+        None
     }
 
     /// Takes one domain of the list.
@@ -227,7 +258,8 @@ impl State {
                     return;
                 }
                 self.order = None;
-                entry.insert(Known::new(listed.id, listed.name.clone(), listed.run, started))
+                let (apart, is_new) = (take_apart(&mut self.apart, listed.id), is_new(self.listed, started));
+                entry.insert(Known::new((listed.id, listed.name.clone(), listed.run), started, apart, is_new))
             }
         };
         if known.domain.run != listed.run {
@@ -276,12 +308,27 @@ impl State {
         }
     }
 
+    /// Runs are numbered anew.
+    pub(super) fn forget_numbers(&mut self) {
+        for known in self.domains.values_mut() {
+            known.runs.forget_numbers(known.domain.run);
+        }
+        for (_, apart) in self.apart.values_mut() {
+            apart.runs.forget_numbers(None);
+        }
+    }
+
     pub(super) fn forget_gone(&mut self, now: Instant) {
         self.gone.retain(|_, at| now.saturating_duration_since(*at) < REMEMBER_GONE);
+        self.apart.retain(|_, (at, _)| now.saturating_duration_since(*at) < REMEMBER_GONE);
     }
 
     pub(super) fn remove(&mut self, id: DomainId, at: Instant) {
-        self.domains.remove(&id);
+        if let Some(Known { domain, mut runs, .. }) = self.domains.remove(&id) {
+            let mut life = domain.life.clone();
+            runs.begin(None, None, &mut life);
+            self.apart.insert(id, (at, Apart { life, runs }));
+        }
         self.touched.push(id);
         self.gone.insert(id, at);
         self.order = None;
@@ -292,4 +339,13 @@ impl State {
 fn outdated(gone: &HashMap<DomainId, Instant>, id: DomainId, started: Stamp, now: Instant) -> bool {
     let took = now.saturating_duration_since(started.at);
     took >= REMEMBER_GONE || gone.get(&id).is_some_and(|at| *at >= started.at)
+}
+
+/// Was a domain that nobody knew when this call began in no list before? Then it came while we looked on.
+fn is_new(listed: Option<Stamp>, started: Stamp) -> bool {
+    listed.is_some_and(|listed| listed.at < started.at)
+}
+
+fn take_apart(apart: &mut HashMap<DomainId, (Instant, Apart)>, id: DomainId) -> Apart {
+    apart.remove(&id).map(|(_, apart)| apart).unwrap_or_default()
 }

@@ -18,8 +18,8 @@ use super::state::{Changes, State};
 use super::window::NotTaken;
 use crate::clock::Clock;
 use crate::model::{
-    BulkReply, BulkRequest, DomainHealth, DomainId, GroupSet, InventoryReply, InventoryRequest, Lease, Process, RunId,
-    Scope, Stamp,
+    BulkReply, BulkRequest, DomainEvent, DomainHealth, DomainId, GroupSet, InventoryReply, InventoryRequest, Lease,
+    Moment, Process, RunId, Scope, Stamp,
 };
 
 /// The one place where samples live.
@@ -67,6 +67,12 @@ impl Store {
     #[must_use]
     pub fn stamp(&self) -> Stamp {
         Stamp { at: self.clock.now(), wall: self.clock.wall() }
+    }
+
+    /// All times, as of now.
+    #[must_use]
+    pub fn moment(&self) -> Moment {
+        Moment { stamp: self.stamp(), since_boot: self.clock.since_boot() }
     }
 
     /// Says that a part of the service lives. Whoever began must go on, or the service counts as standing still.
@@ -246,13 +252,31 @@ impl Store {
     /// Notes the QEMU process of each run, and when it started. libvirt may give a run the id of one before; another
     /// start tells them apart, so that no figures are compared across it.
     pub fn apply_processes(&self, starts: &[(DomainId, RunId, Process)]) -> Changes {
-        let now = self.stamp();
+        let now = self.moment();
         let mut state = self.state.lock();
-        let restarted = starts.iter().filter(|start| state.take_process(now, **start)).count();
+        let mut restarted = 0;
+        for start in starts {
+            let news = state.take_process(now, *start);
+            restarted += usize::from(news.another);
+            self.metrics.count_startup(news.startup);
+        }
         if restarted > 0 {
             self.publish(&mut state);
         }
         Changes { domains: restarted > 0, devices: Vec::new() }
+    }
+
+    /// Takes in what happened to a domain. It is shown with the next answer: what happens comes in storms, and is followed by
+    /// a list or a sample soon.
+    pub fn apply_event(&self, at: Moment, event: &DomainEvent) {
+        self.metrics.count_event(&event.what);
+        let startup = self.state.lock().take_event(at, event);
+        self.metrics.count_startup(startup);
+    }
+
+    /// Says that another libvirtd answers from now on, which numbers runs anew.
+    pub fn forget_run_numbers(&self) {
+        self.state.lock().forget_numbers();
     }
 
     /// Takes a list of all domains. Those that are not in it are removed.

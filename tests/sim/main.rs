@@ -10,6 +10,7 @@ mod churn;
 mod connections;
 mod guests;
 mod inventory;
+mod life;
 mod replies;
 mod scale;
 mod sequences;

@@ -104,7 +104,12 @@ impl Draw {
             Happening::MigrateOut => {
                 self.daemon.finish_migration(guest, Duration::from_millis(self.random.u64(MIGRATION_MS)));
             }
-            Happening::Stop | Happening::Shutdown | Happening::Crash | Happening::Pause => self.aside.push(guest),
+            Happening::Stop
+            | Happening::Shutdown
+            | Happening::Crash
+            | Happening::Panic
+            | Happening::Pause
+            | Happening::IoError => self.aside.push(guest),
             Happening::Define => self.aside.extend(events.first().map(|event| event.guest.uuid)),
             _ => {}
         }
@@ -150,7 +155,9 @@ pub(super) fn fits(kind: Happening, guest: &Guest) -> bool {
     match kind {
         Happening::Define | Happening::MigrateIn => false,
         Happening::Undefine | Happening::Start => !guest.is_running(),
-        Happening::Pause | Happening::Shutdown | Happening::MigrateOut => state == RUNNING,
+        Happening::Pause | Happening::IoError | Happening::Shutdown | Happening::Panic | Happening::MigrateOut => {
+            state == RUNNING
+        }
         Happening::Resume => state == PAUSED,
         Happening::Stop
         | Happening::Crash
@@ -171,7 +178,9 @@ pub(super) fn change(kind: Happening, guest: Uuid, seed: u64) -> Change {
         Happening::Stop => Change::Stop(guest),
         Happening::Shutdown => Change::Shutdown(guest),
         Happening::Crash => Change::Crash(guest),
+        Happening::Panic => Change::Panic(guest),
         Happening::Pause => Change::Pause(guest),
+        Happening::IoError => Change::IoError(guest),
         Happening::Resume => Change::Resume(guest),
         Happening::AttachDisk => Change::AttachDisk(guest),
         Happening::DetachDisk => Change::DetachDisk(guest),

@@ -20,14 +20,17 @@ mod lifecycle {
     pub(super) const STARTED_MIGRATED: (i32, i32) = (2, 1);
     pub(super) const SUSPENDED_PAUSED: (i32, i32) = (3, 0);
     pub(super) const SUSPENDED_MIGRATED: (i32, i32) = (3, 1);
+    pub(super) const SUSPENDED_IOERROR: (i32, i32) = (3, 2);
     pub(super) const RESUMED_UNPAUSED: (i32, i32) = (4, 0);
     pub(super) const RESUMED_MIGRATED: (i32, i32) = (4, 1);
     pub(super) const STOPPED_SHUTDOWN: (i32, i32) = (5, 0);
     pub(super) const STOPPED_DESTROYED: (i32, i32) = (5, 1);
+    pub(super) const STOPPED_CRASHED: (i32, i32) = (5, 2);
     pub(super) const STOPPED_MIGRATED: (i32, i32) = (5, 3);
     pub(super) const STOPPED_FAILED: (i32, i32) = (5, 5);
     pub(super) const SHUTDOWN_GUEST: (i32, i32) = (6, 1);
     pub(super) const SHUTDOWN_HOST: (i32, i32) = (6, 2);
+    pub(super) const CRASHED_PANICKED: (i32, i32) = (8, 0);
 }
 
 /// Reasons of `virDomainState`.
@@ -35,6 +38,7 @@ mod reason {
     pub(super) const RUNNING_MIGRATED: i32 = 2;
     pub(super) const RUNNING_UNPAUSED: i32 = 5;
     pub(super) const PAUSED_USER: i32 = 1;
+    pub(super) const PAUSED_IOERROR: i32 = 5;
     pub(super) const OFF_SHUTDOWN: i32 = 1;
     pub(super) const OFF_DESTROYED: i32 = 2;
     pub(super) const OFF_CRASHED: i32 = 3;
@@ -106,6 +110,11 @@ impl Host {
                 self.stop(uuid, now, vec![asked], lifecycle::STOPPED_SHUTDOWN, reason::OFF_SHUTDOWN)
             }
             Change::Crash(uuid) => self.stop(uuid, now, Vec::new(), lifecycle::STOPPED_FAILED, reason::OFF_CRASHED),
+            Change::Panic(uuid) => {
+                let panicked = self.running(uuid)?.lifecycle(lifecycle::CRASHED_PANICKED);
+                self.stop(uuid, now, vec![panicked], lifecycle::STOPPED_CRASHED, reason::OFF_CRASHED)
+            }
+            Change::IoError(uuid) => self.fail_disk(uuid, now),
             Change::Pause(uuid) => self.pause(uuid, now),
             Change::Resume(uuid) => self.resume(uuid, now),
             Change::Rename(uuid, name) => self.rename(uuid, name),
@@ -216,6 +225,20 @@ impl Host {
         }
         guest.suspend(reason::PAUSED_USER, now);
         Ok(vec![guest.lifecycle(lifecycle::SUSPENDED_PAUSED)])
+    }
+
+    fn fail_disk(&mut self, uuid: &[u8; 16], now: SystemTime) -> Result<Vec<Event>, Refused> {
+        /// `VIR_DOMAIN_EVENT_IO_ERROR_PAUSE`.
+        const PAUSE: i32 = 1;
+        let guest = self.running(uuid)?;
+        if guest.state == state::PAUSED {
+            return Err(Refused::Paused);
+        }
+        let disk = guest.shape.disks.iter().find(|disk| !disk.cdrom).ok_or(Refused::NoDevice)?;
+        let path = disk.path().unwrap_or_default().to_owned();
+        let error = EventKind::IoError { path, alias: disk.alias(), action: PAUSE, reason: "enospc" };
+        guest.suspend(reason::PAUSED_IOERROR, now);
+        Ok(vec![guest.event(error), guest.lifecycle(lifecycle::SUSPENDED_IOERROR)])
     }
 
     fn resume(&mut self, uuid: &[u8; 16], now: SystemTime) -> Result<Vec<Event>, Refused> {

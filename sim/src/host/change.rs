@@ -22,6 +22,10 @@ pub enum Change {
     Shutdown([u8; 16]),
     /// Its QEMU ends badly.
     Crash([u8; 16]),
+    /// The guest's kernel panics, and its run ends by that.
+    Panic([u8; 16]),
+    /// Its first disk is full, and its vCPUs are suspended for that.
+    IoError([u8; 16]),
     /// Suspends the vCPUs.
     Pause([u8; 16]),
     /// Lets them go on.
@@ -69,6 +73,17 @@ pub enum EventKind {
         event: i32,
         /// The detail type of that event.
         detail: i32,
+    },
+    /// `VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON`.
+    IoError {
+        /// The image.
+        path: String,
+        /// The device.
+        alias: String,
+        /// `virDomainEventIOErrorAction`.
+        action: i32,
+        /// `enospc`, or nothing.
+        reason: &'static str,
     },
     /// `VIR_DOMAIN_EVENT_ID_DEVICE_ADDED`.
     DeviceAdded {

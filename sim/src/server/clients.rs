@@ -203,6 +203,7 @@ impl Clients {
 fn number(event: &EventKind) -> i32 {
     match event {
         EventKind::Lifecycle { .. } => 0,
+        EventKind::IoError { .. } => 6,
         EventKind::DeviceRemoved { .. } => 15,
         EventKind::DeviceAdded { .. } => 19,
         EventKind::JobCompleted { .. } => 21,
@@ -213,6 +214,7 @@ fn number(event: &EventKind) -> i32 {
 fn encode(event: &Event, callback: i32) -> Vec<u8> {
     let procedure = match event.what {
         EventKind::Lifecycle { .. } => 318,
+        EventKind::IoError { .. } => 324,
         EventKind::DeviceRemoved { .. } => 333,
         EventKind::DeviceAdded { .. } => 354,
         EventKind::JobCompleted { .. } => 363,
@@ -225,6 +227,12 @@ fn encode(event: &Event, callback: i32) -> Vec<u8> {
         EventKind::Lifecycle { event, detail } => {
             out.i32(*event);
             out.i32(*detail);
+        }
+        EventKind::IoError { path, alias, action, reason } => {
+            out.text(path);
+            out.text(alias);
+            out.i32(*action);
+            out.text(reason);
         }
         EventKind::DeviceAdded { alias } | EventKind::DeviceRemoved { alias } => out.text(alias),
         EventKind::MetadataChanged { kind, namespace } => {

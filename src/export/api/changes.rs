@@ -76,6 +76,7 @@ fn new_samples(old: &Domain, new: &Domain) -> Option<Fields> {
         && old.run == new.run
         && old.pid == new.pid
         && old.health == new.health
+        && old.life == new.life
         && same_description
         && state(old) == state(new);
     if !is_same {

@@ -3,7 +3,7 @@
 use crate::model::Group;
 
 /// The fields that can be chosen: those of a domain's object, and the groups of its samples.
-const NAMES: [&str; 22] = [
+const NAMES: [&str; 23] = [
     "uuid",
     "name",
     "running",
@@ -17,6 +17,7 @@ const NAMES: [&str; 22] = [
     "blocked_call",
     "blocked_storage",
     "standing",
+    "life",
     "description",
     "samples",
     "samples.state",

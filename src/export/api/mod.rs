@@ -6,6 +6,7 @@ mod changes;
 mod description;
 mod error;
 mod fields;
+mod life;
 mod list;
 mod lookup;
 mod openapi;
@@ -22,6 +23,7 @@ pub use self::changes::{Changes, changes};
 use self::description::Description;
 pub use self::error::{ErrorBody, ErrorText};
 pub use self::fields::Fields;
+use self::life::LifeJson;
 pub use self::list::{DomainList, ListBody, domains};
 pub use self::lookup::{Found, Question, lookup, question};
 pub use self::openapi::{ENDPOINTS, Endpoint, HealthyBody, openapi};
@@ -77,6 +79,8 @@ pub struct DomainJson<'a> {
     #[serde(flatten)]
     health: Health<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    life: Option<LifeJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     description: Option<Description<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     samples: Option<Samples<'a>>,
@@ -98,6 +102,7 @@ pub fn domain<'a>(snapshot: &Snapshot, domain: &'a Domain, form: Form) -> Domain
         pid: domain.pid.filter(|_| fields.has("pid")),
         state: domain.state().map(|sampled| samples::state(sampled.figures)).unwrap_or_default().only(fields),
         health: domain.run.map(|_| health(domain, form)).unwrap_or_default(),
+        life: fields.has("life").then(|| life::of(domain)),
         description: domain.description.as_deref().filter(|_| fields.has("description")).map(description::of),
         samples: domain.run.filter(|_| fields.any_samples()).map(|_| samples::of(snapshot, domain, form)),
     }

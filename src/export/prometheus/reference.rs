@@ -18,6 +18,8 @@ What `/metrics` serves, in its order. This page is generated from the table in `
 - `target_device` is the device's name in the guest (disks) or on the host (NICs); a NIC without one goes by its MAC address,
   else by its index (`nic2`).
 - *Source* is libvirt's name of the parameter in `virConnectGetAllDomainStats` or of another call, or the domain's XML.
+- What is counted from libvirt's events counts from the start of the service, and knows nothing of the time in which there was
+  no connection. Counters of a domain are kept while libvirt lists it, and ten minutes longer.
 
 ";
 
@@ -36,8 +38,18 @@ pub fn markdown(own: &SelfMetrics) -> String {
     for Moving { name, help, source, labels } in [UNRESPONSIVE, AGE] {
         let _ = writeln!(page, "| `{name}` | gauge | seconds | {labels} | {source} | {help} |");
     }
+    let (host, own): (Vec<_>, Vec<_>) =
+        own.described().into_iter().partition(|(name, ..)| name.starts_with("libvirt_"));
+    for (name, kind, help) in host {
+        let (unit, labels, source) = if kind == "histogram" {
+            ("seconds", "le", "lifecycle events, /proc")
+        } else {
+            ("events", "reason", "lifecycle events")
+        };
+        let _ = writeln!(page, "| `{name}` | {kind} | {unit} | {labels} | {source} | {help} |");
+    }
     page.push_str("\n## The service itself\n\n| name | type | what it is |\n|---|---|---|\n");
-    for (name, kind, help) in own.described() {
+    for (name, kind, help) in own {
         let _ = writeln!(page, "| `{name}` | {kind} | {help} |");
     }
     page

@@ -1,6 +1,7 @@
 //! What libvirt calls back, on the thread of the event loop.
 
-use std::ffi::c_void;
+use std::borrow::Cow;
+use std::ffi::{CStr, c_void};
 use std::mem;
 use std::os::raw::{c_char, c_int};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,14 +11,25 @@ use virt::connect::Connect;
 use virt::error::Error;
 use virt::sys;
 
-use crate::model::{DomainEvent, EventSink};
+use crate::libvirt::happened;
+use crate::model::{DomainEvent, EventSink, Happened, RunId};
 
 type Generic = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut c_void);
 type Lifecycle = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, c_int, *mut c_void) -> c_int;
 type Device = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *const c_char, *mut c_void);
+type IoError = unsafe extern "C" fn(
+    sys::virConnectPtr,
+    sys::virDomainPtr,
+    *const c_char,
+    *const c_char,
+    c_int,
+    *const c_char,
+    *mut c_void,
+);
 type Metadata = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, *const c_char, *mut c_void);
 
-/// Sends what happens to all domains to `sink`: lifecycle, devices that come and go, metadata. Gives the numbers to deregister
+/// Sends what happens to all domains to `sink`: lifecycle, devices that come and go, metadata, errors of
+/// disks. Gives the numbers to deregister
 /// it by, without which the connection never closes. A kind that the driver does not know, but for the first, is left out.
 pub(super) fn register(connect: &Connect, sink: &EventSink) -> Result<Vec<c_int>, Error> {
     // SAFETY: all are pointers to functions. libvirt calls back with the arguments that belong to the event's number, as the
@@ -29,6 +41,7 @@ pub(super) fn register(connect: &Connect, sink: &EventSink) -> Result<Vec<c_int>
             (sys::VIR_DOMAIN_EVENT_ID_DEVICE_ADDED, device),
             (sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, device),
             (sys::VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, mem::transmute::<Metadata, Generic>(metadata)),
+            (sys::VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, mem::transmute::<IoError, Generic>(io_error)),
         ]
     };
     let mut numbers = Vec::with_capacity(kinds.len());
@@ -57,14 +70,20 @@ pub(super) fn register(connect: &Connect, sink: &EventSink) -> Result<Vec<c_int>
 }
 
 /// Something happened to a domain.
-unsafe fn happened(domain: sys::virDomainPtr, opaque: *mut c_void) {
+///
+/// # Safety
+/// Both pointers are those of a callback that is under way.
+unsafe fn tell(domain: sys::virDomainPtr, what: impl FnOnce() -> Happened, opaque: *mut c_void) {
     // A panic must not run on into C. What it was has been said by the panic hook.
     let _ = catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: `opaque` is the box of `register`, which lives until `free_sink`, and is only ever shared.
         let sink = unsafe { &*opaque.cast::<EventSink>() };
         // SAFETY: libvirt holds a reference to the domain during the callback.
         if let Some(id) = unsafe { super::uuid(domain) } {
-            sink(DomainEvent { id });
+            // SAFETY: as above; it reads a field. What does not run has the number -1, which is what it says on errors too.
+            let number = unsafe { sys::virDomainGetID(domain) };
+            let run = (number != u32::MAX).then_some(RunId(number));
+            sink(DomainEvent { id, run, what: what() });
         }
     }));
 }
@@ -72,12 +91,12 @@ unsafe fn happened(domain: sys::virDomainPtr, opaque: *mut c_void) {
 unsafe extern "C" fn lifecycle(
     _: sys::virConnectPtr,
     domain: sys::virDomainPtr,
-    _event: c_int,
-    _detail: c_int,
+    event: c_int,
+    detail: c_int,
     opaque: *mut c_void,
 ) -> c_int {
     // SAFETY: both are as libvirt gave them.
-    unsafe { happened(domain, opaque) };
+    unsafe { tell(domain, || happened::lifecycle(event, detail), opaque) };
     0
 }
 
@@ -88,7 +107,7 @@ unsafe extern "C" fn device(
     opaque: *mut c_void,
 ) {
     // SAFETY: both are as libvirt gave them.
-    unsafe { happened(domain, opaque) };
+    unsafe { tell(domain, || Happened::Other, opaque) };
 }
 
 unsafe extern "C" fn metadata(
@@ -99,7 +118,34 @@ unsafe extern "C" fn metadata(
     opaque: *mut c_void,
 ) {
     // SAFETY: both are as libvirt gave them.
-    unsafe { happened(domain, opaque) };
+    unsafe { tell(domain, || Happened::Other, opaque) };
+}
+
+unsafe extern "C" fn io_error(
+    _: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    path: *const c_char,
+    device: *const c_char,
+    action: c_int,
+    reason: *const c_char,
+    opaque: *mut c_void,
+) {
+    // SAFETY: libvirt's texts, which live for the callback.
+    let what = || unsafe { happened::io_error(&text(path), &text(device), action, &text(reason)) };
+    // SAFETY: both are as libvirt gave them.
+    unsafe { tell(domain, what, opaque) };
+}
+
+/// A text of libvirt's; the name of a file may be of any encoding.
+///
+/// # Safety
+/// It is NULL, or ends with a NUL and lives for as long as what is returned.
+unsafe fn text<'t>(text: *const c_char) -> Cow<'t, str> {
+    if text.is_null() {
+        return Cow::Borrowed("");
+    }
+    // SAFETY: not NULL, and the caller says the rest.
+    unsafe { CStr::from_ptr(text) }.to_string_lossy()
 }
 
 /// libvirt needs the sink of a callback no more.

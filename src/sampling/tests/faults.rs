@@ -1,7 +1,7 @@
 //! Domains that hang.
 
 use super::*;
-use crate::model::{DomainEvent, Standing};
+use crate::model::Standing;
 
 fn quarantined(lab: &Lab, number: u8) -> bool {
     lab.health(number).standing == Standing::Quarantined
@@ -306,7 +306,7 @@ fn one_that_is_started_anew_and_does_not_run_is_shown_in_quarantine() {
     lab.world.freeze(2);
     lab.run(2 * PERIOD);
     lab.world.change(2, |domain| domain.run = 2);
-    lab.core.event(DomainEvent { id: id(2) });
+    lab.announce(id(2));
     lab.run(10 * PERIOD);
     assert!(quarantined(&lab, 2));
 }

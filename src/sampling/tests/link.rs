@@ -143,7 +143,7 @@ fn a_list_that_loses_its_connection_alone_makes_no_stuck_call_count_twice() {
     lab.world.freeze_unseen(3);
     lab.run(3 * PERIOD);
     assert_eq!(lab.open(), 1);
-    lab.core.event(crate::model::DomainEvent { id: id(1) });
+    lab.announce(id(1));
     lab.clock.advance(SECOND);
     lab.core.tick();
     lab.order();
@@ -170,7 +170,7 @@ fn a_call_that_outlived_its_connection_gives_its_place_back_when_its_domain_is_g
         host.jobs.clear();
         host.domains.remove(&id(2));
     });
-    lab.core.event(crate::model::DomainEvent { id: id(2) });
+    lab.announce(id(2));
     lab.run(100 * PERIOD);
     assert_eq!(lab.open(), 0);
 }

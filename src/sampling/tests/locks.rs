@@ -3,7 +3,6 @@
 use std::time::Instant;
 
 use super::*;
-use crate::model::DomainEvent;
 
 /// A call of somebody else.
 const ANOTHER: u64 = u64::MAX;
@@ -21,7 +20,7 @@ fn a_list_that_waits_for_a_lock_ages_nobody() {
     lab.world.edit(|host| host.list_waits = true);
     lab.world.change(3, |domain| domain.locked = true);
     // The list runs into it long before the next turn does.
-    lab.core.event(DomainEvent { id: id(3) });
+    lab.announce(id(3));
     lab.run(148 * SECOND);
     assert!(lab.age(5, Group::State) <= 35 * SECOND);
     assert!(lab.age(5, Group::Block) <= 35 * SECOND);

@@ -35,7 +35,8 @@ use super::work::{Answer, Finished, Job, Order};
 use crate::clock::ManualClock;
 use crate::config::Sampling;
 use crate::model::{
-    BulkRequest, DomainHealth, Group, GroupSet, Peer, ProcessState, Scope, Source, SourceError, SourceFactory, Stamp,
+    BulkRequest, DomainEvent, DomainHealth, DomainId, Group, GroupSet, Happened, Peer, ProcessState, Scope, Source,
+    SourceError, SourceFactory, Stamp,
 };
 use crate::store::Store;
 
@@ -193,6 +194,12 @@ impl Lab {
             self.clock.advance(step);
             left -= step;
         }
+    }
+
+    /// libvirt says that something happened to a domain.
+    pub(in crate::sampling) fn announce(&mut self, id: DomainId) {
+        let event = DomainEvent { id, run: None, what: Happened::Other };
+        self.core.event(self.store.moment(), &event);
     }
 
     /// Ticks, and answers what can be answered, until nothing moves any more.

@@ -1,7 +1,7 @@
 //! Storage that hangs, and storage that is slow.
 
 use super::*;
-use crate::model::{DomainEvent, Standing};
+use crate::model::Standing;
 
 const MOUNTS: [&str; 24] = [
     "/a", "/b", "/c", "/d", "/e", "/f", "/g", "/h", "/i", "/j", "/k", "/l", "/m", "/n", "/o", "/p", "/q", "/r", "/s",
@@ -13,7 +13,7 @@ fn slow(domains: u8, look: Duration) -> Lab {
     let mut lab = Lab::started(domains);
     for (number, mount) in (1..=domains).zip(MOUNTS) {
         lab.world.change(number, |domain| domain.disks = vec![mount]);
-        lab.core.event(DomainEvent { id: id(number) });
+        lab.announce(id(number));
     }
     lab.run(2 * PERIOD);
     assert_eq!(lab.late(1..=domains, &MONITOR), []);

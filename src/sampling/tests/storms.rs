@@ -71,7 +71,7 @@ fn a_storm_of_starts_costs_the_residents_no_period_and_blames_nobody() {
     for number in 21..=50 {
         // Locked while it starts, then well.
         lab.world.edit(|host| host.domains.insert(id(number), Domain { locked: true, ..Domain::default() }));
-        lab.core.event(crate::model::DomainEvent { id: id(number) });
+        lab.announce(id(number));
         lab.run(400 * MS);
         lab.world.change(number, |domain| domain.locked = false);
         lab.run(100 * MS);

@@ -69,7 +69,7 @@ fn disks_are_asked_one_a_call_and_one_call_a_domain_at_a_time() {
 fn a_new_domain_makes_the_list_be_read_and_is_sampled_with_the_next_turn() {
     let mut lab = Lab::started(2);
     lab.world.edit(|host| host.domains.insert(id(3), Domain::default()));
-    lab.core.event(crate::model::DomainEvent { id: id(3) });
+    lab.announce(id(3));
     lab.run(SECOND);
     assert!(lab.store.snapshot().get(id(3)).is_some(), "the event is enough");
     lab.run(SECOND);

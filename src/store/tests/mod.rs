@@ -3,6 +3,7 @@
 mod block_info;
 mod directory;
 mod health;
+mod life;
 mod runs;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Each domain: what it is, its state, its CPU time.
 
+use std::time::SystemTime;
+
 use super::Kind::{Counter, Gauge};
 use super::Read::{self, Info};
 use super::{Family, domain, row, vcpu};
@@ -54,6 +56,34 @@ pub(super) static FAMILIES: &[Family] = &[
         "Whether a call that was written off still hangs on a running domain.",
         ("answers to all calls", ""),
         Read::Domain(|v| health(v, |health| health.blocked_call.is_some())),
+    ),
+    row(
+        Gauge,
+        ("libvirt_domain_start_time_seconds", "seconds"),
+        "When a running domain's present run began, Unix time: the start of its QEMU process, else the moment of libvirt's event. Absent where neither was seen.",
+        ("/proc, lifecycle events", ""),
+        Read::Domain(|v| start_time(v.domain.life.start?.at)),
+    ),
+    row(
+        Counter,
+        ("libvirt_domain_starts_total", "starts"),
+        "Runs of the domain that began since the service did, those that came from another host included.",
+        ("lifecycle events, list, samples, /proc", ""),
+        Read::Domain(|v| int(Some(v.domain.life.starts))),
+    ),
+    row(
+        Counter,
+        ("libvirt_domain_panics_total", "panics"),
+        "Panics of the guest since the service began; only a guest with a panic device tells.",
+        ("lifecycle events", ""),
+        Read::Domain(|v| int(Some(v.domain.life.panics))),
+    ),
+    row(
+        Counter,
+        ("libvirt_domain_io_errors_total", "errors"),
+        "Errors of the domain's disks that QEMU told since the service began.",
+        ("I/O error events", ""),
+        Read::Domain(|v| int(Some(v.domain.life.io_errors))),
     ),
     domain(
         Group::Balloon,
@@ -160,6 +190,12 @@ pub(super) static FAMILIES: &[Family] = &[
         |v| nanos(v.delay_ns),
     ),
 ];
+
+/// Nanoseconds last until the year 2554.
+fn start_time(at: SystemTime) -> Option<Value> {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    nanos(u64::try_from(since.as_nanos()).ok())
+}
 
 /// A yes or no of running domains: who is not running has nothing to answer with.
 fn health(view: &View<'_>, is: fn(&DomainHealth) -> bool) -> Option<Value> {

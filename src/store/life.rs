@@ -1,0 +1,216 @@
+//! The life of a domain: when its run began, how often one did, and why runs were paused and ended.
+//!
+//! A run is told by an event, by the list, by a sample, or by its process, in any order; each counts once. What was lost while
+//! nobody listened is not made up: of that only the runs show that somebody saw.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use crate::model::{DomainEvent, Happened, IoError, Moment, PauseReason, RunId, StartReason, StopReason};
+
+/// What takes longer is no start of a process: the clock was wrong, or the event is about something else.
+const LONGEST_STARTUP: Duration = Duration::from_secs(600);
+
+/// So many runs of a domain begin at most between an event and its arrival.
+const REMEMBERED: usize = 8;
+
+/// What is shown of a domain's life, since the service began.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Life {
+    /// The start of the present run; `None` if it does not run, or began before we looked and its process cannot be seen.
+    pub start: Option<Start>,
+    /// Runs that began, those that came from another host included; a run that was there when the domain was first listed is
+    /// none of them.
+    pub starts: u64,
+    /// Panics of the guest.
+    pub panics: u64,
+    /// Errors of its disks.
+    pub io_errors: u64,
+    /// Why it was paused and stopped; `None` while it never was. Most never are.
+    pub history: Option<Arc<History>>,
+}
+
+/// When a run began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// Wall-clock time.
+    pub at: SystemTime,
+    /// Who says so.
+    pub source: StartSource,
+}
+
+/// Who tells when a run began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartSource {
+    /// The kernel, of the QEMU process.
+    Process,
+    /// libvirt's event, which comes when libvirt is done starting it.
+    Event,
+}
+
+impl StartSource {
+    /// As it is written in JSON.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Process => "process",
+            Self::Event => "event",
+        }
+    }
+}
+
+/// Why a domain was paused and stopped, and what happened last.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct History {
+    pauses: [u64; PauseReason::ALL.len()],
+    stops: [u64; StopReason::ALL.len()],
+    /// Why its vCPUs were stopped last, and when.
+    pub last_pause: Option<(PauseReason, SystemTime)>,
+    /// How its last run ended, and when.
+    pub last_stop: Option<(StopReason, SystemTime)>,
+    /// The last error of a disk.
+    pub last_io_error: Option<(IoError, SystemTime)>,
+}
+
+impl History {
+    /// How often it was paused, by reason; those that never were the reason are left out.
+    pub fn pauses(&self) -> impl Iterator<Item = (PauseReason, u64)> {
+        PauseReason::ALL.iter().copied().zip(self.pauses).filter(|(_, count)| *count > 0)
+    }
+
+    /// How often it was stopped, by reason; those that never were the reason are left out.
+    pub fn stops(&self) -> impl Iterator<Item = (StopReason, u64)> {
+        StopReason::ALL.iter().copied().zip(self.stops).filter(|(_, count)| *count > 0)
+    }
+}
+
+impl Life {
+    /// Takes in what happened, but for starts.
+    fn take(&mut self, what: &Happened, at: SystemTime) {
+        match what {
+            Happened::Paused(reason) => {
+                let history = self.history();
+                history.pauses[*reason as usize] += 1;
+                history.last_pause = Some((*reason, at));
+            }
+            Happened::Stopped(reason) => {
+                let history = self.history();
+                history.stops[*reason as usize] += 1;
+                history.last_stop = Some((*reason, at));
+            }
+            Happened::Panicked => self.panics += 1,
+            Happened::IoError(error) => {
+                self.io_errors += 1;
+                self.history().last_io_error = Some(((**error).clone(), at));
+            }
+            Happened::Started(_) | Happened::Resumed | Happened::Other => {}
+        }
+    }
+
+    fn history(&mut self) -> &mut History {
+        Arc::make_mut(self.history.get_or_insert_default())
+    }
+}
+
+/// What tells one run of a domain from the next, so that each is counted once.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Runs {
+    /// The newest runs that were counted, or were there at first: a list may tell of a third run before the events of the
+    /// first come. libvirt numbers runs anew only when it is restarted itself.
+    counted: Vec<RunId>,
+    /// The newest start that an event told.
+    told: Option<Box<Told>>,
+    /// When the process of the present run started, since the host's boot.
+    process: Option<Duration>,
+}
+
+#[derive(Debug, Clone)]
+struct Told {
+    run: RunId,
+    at: Moment,
+    /// Its process started for it, and how long that took was not noted yet.
+    is_startup: bool,
+    /// It is what the present run began with, and goes with that.
+    is_present: bool,
+}
+
+impl Runs {
+    /// The domain is seen for the first time, or again; `is_new` if it was not there before.
+    pub(super) fn first_seen(&mut self, run: Option<RunId>, is_new: bool, life: &mut Life) {
+        if run.is_some() && !is_new {
+            self.counted.extend(run);
+        }
+        self.begin(None, run, life);
+    }
+
+    /// Another run, or none, after that one.
+    pub(super) fn begin(&mut self, before: Option<RunId>, run: Option<RunId>, life: &mut Life) {
+        self.counted.retain(|counted| Some(*counted) != before);
+        self.count(run, life);
+        (life.start, self.process) = (None, None);
+        self.told = self.told.take().filter(|told| !told.is_present);
+        if let Some(told) = self.told.as_mut().filter(|told| Some(told.run) == run) {
+            told.is_present = true;
+            life.start = Some(Start { at: told.at.stamp.wall, source: StartSource::Event });
+        }
+    }
+
+    fn count(&mut self, run: Option<RunId>, life: &mut Life) {
+        let Some(run) = run.filter(|run| !self.counted.contains(run)) else { return };
+        if self.counted.len() >= REMEMBERED {
+            self.counted.remove(0);
+        }
+        self.counted.push(run);
+        life.starts += 1;
+    }
+
+    /// Whoever numbers the runs may begin anew: of the numbers before only that of the present run still means something.
+    pub(super) fn forget_numbers(&mut self, present: Option<RunId>) {
+        self.counted.retain(|counted| Some(*counted) == present);
+    }
+
+    /// Takes in an event; `present` is the run that is known.
+    pub(super) fn happened(&mut self, event: &DomainEvent, at: Moment, present: Option<RunId>, life: &mut Life) {
+        life.take(&event.what, at.stamp.wall);
+        // Who wakes up goes on with the run, and the process, of before.
+        let (Happened::Started(reason), Some(run)) = (&event.what, event.run) else { return };
+        if *reason == StartReason::Wakeup {
+            return;
+        }
+        self.count(Some(run), life);
+        let is_present = present == Some(run);
+        // Back to a snapshot goes a QEMU that may have run for long.
+        let is_startup = *reason != StartReason::FromSnapshot;
+        self.told = Some(Box::new(Told { run, at, is_startup, is_present }));
+        if is_present && self.process.is_none() {
+            life.start = Some(Start { at: at.stamp.wall, source: StartSource::Event });
+        }
+    }
+
+    /// Notes when the process of the present run started, since the host's boot, and returns whether that is news.
+    pub(super) fn has_process(&mut self, started: Duration, now: Moment, life: &mut Life) -> bool {
+        if self.process == Some(started) {
+            return false;
+        }
+        self.process = Some(started);
+        // As the wall clock goes now: what it showed then may have been wrong.
+        let ago = now.since_boot.saturating_sub(started);
+        life.start = now.stamp.wall.checked_sub(ago).map(|at| Start { at, source: StartSource::Process });
+        true
+    }
+
+    /// How long the present run took from the start of its process to the event, once both are known; told once a run.
+    pub(super) fn take_startup(&mut self) -> Option<Duration> {
+        let process = self.process?;
+        let told = self.told.as_mut().filter(|told| told.is_startup && told.is_present)?;
+        told.is_startup = false;
+        told.at.since_boot.checked_sub(process).filter(|took| *took < LONGEST_STARTUP)
+    }
+}
+
+/// Ticks of the kernel's clock as time.
+pub(super) fn ticks(ticks: u64) -> Duration {
+    let per_second = rustix::param::clock_ticks_per_second().max(1);
+    let rest = (ticks % per_second) * 1_000_000_000 / per_second;
+    Duration::from_secs(ticks / per_second) + Duration::from_nanos(rest)
+}
