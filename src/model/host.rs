@@ -1,0 +1,379 @@
+//! The host itself: what its kernel counts and says, and how full its file systems are.
+//!
+//! A figure that could not be read is `None`, or not in its list; it never costs the others.
+
+use std::io;
+use std::sync::Arc;
+
+use super::{Stamp, Traffic};
+
+/// One look at the host.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct HostSample {
+    /// CPU time of all CPUs together.
+    pub cpu: Option<CpuTimes>,
+    /// That of each CPU that is online, by number.
+    pub cpus: Vec<HostCpu>,
+    /// By number.
+    pub numa_nodes: Vec<NumaNode>,
+    /// Memory.
+    pub memory: Memory,
+    /// Swap space.
+    pub swap: Swap,
+    /// One pool a size, by size.
+    pub hugepages: Vec<Hugepages>,
+    /// Merging of equal pages.
+    pub ksm: Option<Ksm>,
+    /// Huge pages that the kernel makes by itself.
+    pub transparent_hugepages: TransparentHugepages,
+    /// Load averages.
+    pub load: Option<Load>,
+    /// In the order of the kernel's table.
+    pub interfaces: Vec<HostInterface>,
+    /// Processes and scheduling.
+    pub processes: Scheduling,
+    /// When the host was started, in Unix seconds.
+    pub boot_unix_seconds: Option<u64>,
+}
+
+/// Where the time of a CPU went since boot, in nanoseconds. The time of guests is part of `user` and `nice` too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs)] // The names are the kernel's, of proc_stat(5).
+pub struct CpuTimes {
+    pub user_ns: Option<u64>,
+    pub nice_ns: Option<u64>,
+    pub system_ns: Option<u64>,
+    pub idle_ns: Option<u64>,
+    pub iowait_ns: Option<u64>,
+    pub irq_ns: Option<u64>,
+    pub softirq_ns: Option<u64>,
+    pub steal_ns: Option<u64>,
+    pub guest_ns: Option<u64>,
+    pub guest_nice_ns: Option<u64>,
+}
+
+impl CpuTimes {
+    /// Each kind of time but the guests', which is part of others, by the kernel's name.
+    #[must_use]
+    pub fn modes(&self) -> [(&'static str, Option<u64>); 8] {
+        [
+            ("user", self.user_ns),
+            ("nice", self.nice_ns),
+            ("system", self.system_ns),
+            ("idle", self.idle_ns),
+            ("iowait", self.iowait_ns),
+            ("irq", self.irq_ns),
+            ("softirq", self.softirq_ns),
+            ("steal", self.steal_ns),
+        ]
+    }
+
+    /// Where the time since an earlier sample went; `None` if none passed, or if any kind of it went back: then none of the
+    /// others can be trusted.
+    #[must_use]
+    pub fn shares_since(&self, earlier: &Self) -> Option<CpuShares> {
+        let grown = |newest: Option<u64>, earlier: Option<u64>| match (newest, earlier) {
+            (Some(newest), Some(earlier)) => newest.checked_sub(earlier).map(Some),
+            _ => Some(None),
+        };
+        let mut all = 0_u64;
+        for ((_, newest), (_, earlier)) in self.modes().into_iter().zip(earlier.modes()) {
+            all = all.checked_add(grown(newest, earlier)?.unwrap_or_default())?;
+        }
+        if all == 0 {
+            return None;
+        }
+        // Differences between two samples stay far below 2^53, where f64 is exact.
+        #[allow(clippy::cast_precision_loss)]
+        let share = |part: u64| part as f64 / all as f64;
+        let of = |mode: fn(&Self) -> Option<u64>| grown(mode(self), mode(earlier)).flatten();
+        let idle = of(|times| times.idle_ns)? + of(|times| times.iowait_ns).unwrap_or_default();
+        let guests = of(|times| times.guest_ns).map(|own| own + of(|times| times.guest_nice_ns).unwrap_or_default());
+        Some(CpuShares {
+            busy: share(all - idle),
+            user: of(|times| times.user_ns).map(share),
+            system: of(|times| times.system_ns).map(share),
+            iowait: of(|times| times.iowait_ns).map(share),
+            steal: of(|times| times.steal_ns).map(share),
+            guest: guests.map(share),
+        })
+    }
+
+    /// Both together; a kind of time that one of them lacks is lacking.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let sum = |of: fn(&Self) -> Option<u64>| of(self)?.checked_add(of(other)?);
+        Self {
+            user_ns: sum(|times| times.user_ns),
+            nice_ns: sum(|times| times.nice_ns),
+            system_ns: sum(|times| times.system_ns),
+            idle_ns: sum(|times| times.idle_ns),
+            iowait_ns: sum(|times| times.iowait_ns),
+            irq_ns: sum(|times| times.irq_ns),
+            softirq_ns: sum(|times| times.softirq_ns),
+            steal_ns: sum(|times| times.steal_ns),
+            guest_ns: sum(|times| times.guest_ns),
+            guest_nice_ns: sum(|times| times.guest_nice_ns),
+        }
+    }
+}
+
+/// Which parts of the time between two samples went where, each from 0 to 1.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CpuShares {
+    /// All but idle and iowait.
+    pub busy: f64,
+    /// User mode, most of the guests' time included.
+    pub user: Option<f64>,
+    /// Kernel mode.
+    pub system: Option<f64>,
+    /// Idle while a disk is waited for.
+    pub iowait: Option<f64>,
+    /// Taken by a hypervisor below this host.
+    pub steal: Option<f64>,
+    /// In guests; part of user and nice.
+    pub guest: Option<f64>,
+}
+
+/// One CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HostCpu {
+    /// Its number.
+    pub cpu: u32,
+    /// Its time.
+    pub times: CpuTimes,
+}
+
+/// One NUMA node.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NumaNode {
+    /// Its number.
+    pub node: u32,
+    /// The numbers of its CPUs that are online; `None` if they could not be read, empty for a node of memory alone.
+    pub cpus: Option<Vec<u32>>,
+    /// Memory there is.
+    pub memory_total_bytes: Option<u64>,
+    /// Memory that nothing uses.
+    pub memory_free_bytes: Option<u64>,
+    /// The difference of both, as the kernel says it.
+    pub memory_used_bytes: Option<u64>,
+    /// One pool a size, by size.
+    pub hugepages: Vec<Hugepages>,
+}
+
+/// Memory, as /proc/meminfo has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Memory {
+    /// What the kernel has to give.
+    pub total_bytes: Option<u64>,
+    /// What nothing uses.
+    pub free_bytes: Option<u64>,
+    /// What programs could get without swapping.
+    pub available_bytes: Option<u64>,
+    /// Raw disk blocks in memory.
+    pub buffers_bytes: Option<u64>,
+    /// Files in memory.
+    pub cached_bytes: Option<u64>,
+    /// tmpfs and memory shared by processes.
+    pub shared_bytes: Option<u64>,
+    /// Memory of processes that is of no file.
+    pub anonymous_bytes: Option<u64>,
+    /// The kernel's own objects.
+    pub slab_bytes: Option<u64>,
+    /// Those of them that can be given up.
+    pub slab_reclaimable_bytes: Option<u64>,
+    /// Page tables.
+    pub page_tables_bytes: Option<u64>,
+    /// Waits to be written to disk.
+    pub dirty_bytes: Option<u64>,
+    /// Is being written to disk.
+    pub writeback_bytes: Option<u64>,
+    /// What processes were promised.
+    pub committed_bytes: Option<u64>,
+    /// Pages that were given to processes at their touch, since boot.
+    pub page_faults: Option<u64>,
+    /// Those of them that were read from disk.
+    pub major_page_faults: Option<u64>,
+    /// Processes that were killed for want of memory, since boot.
+    pub oom_kills: Option<u64>,
+}
+
+/// Swap space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Swap {
+    /// All of it.
+    pub total_bytes: Option<u64>,
+    /// What is not used.
+    pub free_bytes: Option<u64>,
+    /// What is in memory too.
+    pub cached_bytes: Option<u64>,
+    /// Read from it, since boot.
+    pub in_bytes: Option<u64>,
+    /// Written to it, since boot.
+    pub out_bytes: Option<u64>,
+}
+
+/// A pool of huge pages of one size.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Hugepages {
+    /// The size of one.
+    pub size_bytes: u64,
+    /// How many there are.
+    pub total: Option<u64>,
+    /// Those that nobody uses, reserved ones included.
+    pub free: Option<u64>,
+    /// Promised, and not used yet. Of the whole host only.
+    pub reserved: Option<u64>,
+    /// Beyond what the pool was set to.
+    pub surplus: Option<u64>,
+}
+
+/// Merging of equal pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Ksm {
+    /// 0: it does not run; 1: it does; 2: it does not, and all merged pages were taken apart.
+    pub run: Option<u64>,
+    /// Pages that stand for several.
+    pub pages_shared: Option<u64>,
+    /// Pages that were saved by that.
+    pub pages_sharing: Option<u64>,
+    /// Pages that are looked at again and again, and have no equal.
+    pub pages_unshared: Option<u64>,
+    /// Pages that change too fast.
+    pub pages_volatile: Option<u64>,
+    /// How often all memory was gone through.
+    pub full_scans: Option<u64>,
+}
+
+/// Huge pages that the kernel makes by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TransparentHugepages {
+    /// `always`, `madvise` or `never`.
+    pub mode: Option<Box<str>>,
+    /// Memory of processes in such pages.
+    pub anonymous_bytes: Option<u64>,
+}
+
+/// How many wanted to run or waited for a disk, on average.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Load {
+    /// Over a minute.
+    pub one_minute: f64,
+    /// Over 5 minutes.
+    pub five_minutes: f64,
+    /// Over 15 minutes.
+    pub fifteen_minutes: f64,
+}
+
+/// Processes and scheduling.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scheduling {
+    /// Threads that run, or could.
+    pub running: Option<u64>,
+    /// Threads that wait for a disk.
+    pub blocked: Option<u64>,
+    /// Threads and processes that were started, since boot.
+    pub forks: Option<u64>,
+    /// How often a CPU went from one thread to another, since boot.
+    pub context_switches: Option<u64>,
+}
+
+/// One network interface of the host; a tap of a guest is none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct HostInterface {
+    /// Its name.
+    pub name: Arc<str>,
+    /// `up`, `down` and the like, of RFC 2863.
+    pub operational_state: Option<Box<str>>,
+    /// Only of a link that is up and says it.
+    pub speed_bits_per_second: Option<u64>,
+    /// The largest packet.
+    pub mtu_bytes: Option<u64>,
+    /// Received.
+    pub receive: Traffic,
+    /// Sent.
+    pub transmit: Traffic,
+}
+
+/// Looks at the host.
+pub trait HostSource: Send {
+    /// What can be read at present. Never blocks.
+    fn sample(&mut self) -> HostSample;
+}
+
+/// How full a file system is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Space {
+    /// All of it.
+    pub total_bytes: u64,
+    /// What is not used.
+    pub free_bytes: u64,
+    /// What users without privileges can still use.
+    pub available_bytes: u64,
+    /// Files that it can have; `None` where there is no such limit.
+    pub inodes: Option<u64>,
+    /// How many more it can have.
+    pub inodes_free: Option<u64>,
+}
+
+/// Asks file systems how full they are.
+pub trait Spaces: Send + Sync {
+    /// How full the file system is that a path is on. Blocks for as long as that does not answer.
+    ///
+    /// # Errors
+    /// Whatever it answers.
+    fn space(&self, path: &str) -> io::Result<Space>;
+}
+
+/// What is known of a path whose space is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathSpace {
+    /// The path.
+    pub path: Arc<str>,
+    /// The newest answer, and when it was asked for.
+    pub space: Option<(Stamp, Space)>,
+    /// When the question was put that is not answered yet, if that is too long ago.
+    pub blocked_since: Option<Stamp>,
+    /// What went wrong the last time, in the system's words.
+    pub problem: Option<Arc<str>>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn times(user: u64, idle: u64, iowait: u64, steal: u64, guest: u64) -> CpuTimes {
+        CpuTimes {
+            user_ns: Some(user),
+            idle_ns: Some(idle),
+            iowait_ns: Some(iowait),
+            steal_ns: Some(steal),
+            guest_ns: Some(guest),
+            ..CpuTimes::default()
+        }
+    }
+
+    #[test]
+    fn shares_are_of_the_time_that_passed_and_guests_are_not_counted_twice() {
+        let (earlier, newest) = (times(100, 1000, 10, 5, 50), times(130, 1060, 15, 10, 70));
+        let shares = newest.shares_since(&earlier).expect("time passed");
+        // 30 user, 60 idle, 5 iowait and 5 steal are 100.
+        assert_eq!((shares.busy, shares.user, shares.iowait, shares.steal), (0.35, Some(0.3), Some(0.05), Some(0.05)));
+        assert_eq!((shares.guest, shares.system), (Some(0.2), None));
+    }
+
+    #[test]
+    fn a_counter_that_went_back_or_a_time_that_stood_still_gives_no_shares() {
+        let earlier = times(100, 1000, 10, 5, 50);
+        assert_eq!(earlier.shares_since(&earlier), None);
+        assert_eq!(times(200, 1100, 9, 5, 50).shares_since(&earlier), None, "iowait went back");
+        let none = CpuTimes::default();
+        assert_eq!((none.shares_since(&earlier), earlier.shares_since(&none)), (None, None));
+    }
+
+    #[test]
+    fn a_sum_lacks_what_a_part_lacks() {
+        let sum = times(1, 2, 3, 4, 5).plus(&CpuTimes { steal_ns: None, ..times(10, 20, 30, 0, 50) });
+        assert_eq!((sum.user_ns, sum.guest_ns, sum.steal_ns, sum.irq_ns), (Some(11), Some(55), None, None));
+    }
+}
