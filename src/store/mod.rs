@@ -6,6 +6,7 @@
 mod block_info;
 mod directory;
 mod heartbeats;
+mod host;
 mod known;
 mod metrics;
 mod process;
@@ -22,6 +23,7 @@ mod tests;
 pub use block_info::{BlockInfoAnswer, DiskSizes};
 pub use directory::{Directory, Key};
 pub use heartbeats::{Part, STILL_AFTER};
+pub use host::HostWindow;
 pub use metrics::SelfMetrics;
 pub use scrapes::ScraperId;
 pub use snapshot::{Domain, LaneShards, Link, Shards, Snapshot, StaleAfter};

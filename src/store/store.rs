@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::block_info::BlockInfoAnswer;
 use super::heartbeats::{Heartbeats, Part};
+use super::host::HostWindow;
 use super::known::Known;
 use super::metrics::SelfMetrics;
 use super::scrapes::{ScraperId, Scrapes};
@@ -15,6 +16,7 @@ use super::snapshot::{Link, Shards, Snapshot, StaleAfter};
 use super::state::{Changes, State};
 use super::window::NotTaken;
 use crate::clock::Clock;
+use crate::model::host::{HostSample, PathSpace};
 use crate::model::{
     BulkReply, BulkRequest, DomainHealth, DomainId, GroupSet, InventoryReply, InventoryRequest, Process, RunId, Scope,
     Stamp,
@@ -29,6 +31,7 @@ pub struct Store {
     state: Mutex<State>,
     published: RwLock<Arc<Snapshot>>,
     scrapes: Scrapes,
+    host: RwLock<Arc<HostWindow>>,
 }
 
 impl Store {
@@ -43,6 +46,7 @@ impl Store {
             state: Mutex::new(state),
             published: RwLock::new(first),
             scrapes: Scrapes::new(),
+            host: RwLock::default(),
             clock,
         }
     }
@@ -84,6 +88,25 @@ impl Store {
         receiver
     }
 
+    /// The newest looks at the host.
+    #[must_use]
+    pub fn host(&self) -> Arc<HostWindow> {
+        Arc::clone(&self.host.read())
+    }
+
+    /// Takes a look at the host; it is shown for so long.
+    pub fn apply_host(&self, started: Stamp, sample: HostSample, stale_after: Duration) {
+        // Only one thread writes, so nothing comes in between.
+        let next = self.host().with(started, sample, stale_after);
+        *self.host.write() = Arc::new(next);
+    }
+
+    /// Takes what is known of the paths whose space is watched.
+    pub fn set_path_spaces(&self, paths: Vec<PathSpace>) {
+        let next = self.host().with_paths(paths);
+        *self.host.write() = Arc::new(next);
+    }
+
     /// Says which groups are sampled, and when each is stale.
     pub fn configure(&self, stale_after: StaleAfter) {
         let mut state = self.state.lock();
@@ -91,7 +114,7 @@ impl Store {
         self.publish(&mut state);
     }
 
-    /// Forgets every domain: what comes next is about another host.
+    /// Forgets every domain: what comes next is about another libvirt. The host that this runs on stays.
     pub fn forget(&self) {
         let mut state = self.state.lock();
         let listeners = std::mem::take(&mut state.listeners);
