@@ -27,11 +27,12 @@ pub struct Routes;
 
 impl Routes {
     /// Path and purpose of each.
-    pub const ALL: [(&'static str, &'static str); 7] = [
+    pub const ALL: [(&'static str, &'static str); 8] = [
         (METRICS, "Prometheus metrics"),
         (DOMAINS, "every domain, as JSON"),
         ("/api/v1/domains/{uuid-or-name}", "one domain"),
         (LOOKUP, "which domain has this MAC, NIC, disk or process: ?mac=, ?nic=, ?disk=, ?pid="),
+        (HOST, "the host itself: CPUs, memory, network, free space"),
         (STATUS, "the service itself: connection, groups, ages"),
         (HEALTHY, "200 while the service runs, 503 if a part of it stands still"),
         (READY, "200 once every running domain was sampled, before that 503 and the reason"),
@@ -42,6 +43,7 @@ const METRICS: &str = "/metrics";
 const DOMAINS: &str = "/api/v1/domains";
 const DOMAIN: &str = "/api/v1/domains/";
 const LOOKUP: &str = "/api/v1/lookup";
+const HOST: &str = "/api/v1/host";
 const STATUS: &str = "/api/v1/status";
 const HEALTHY: &str = "/-/healthy";
 const READY: &str = "/-/ready";
@@ -67,6 +69,7 @@ impl App {
             METRICS => METRICS,
             DOMAINS => DOMAINS,
             LOOKUP => LOOKUP,
+            HOST => HOST,
             STATUS => STATUS,
             HEALTHY => HEALTHY,
             READY => READY,
@@ -83,6 +86,13 @@ impl App {
             METRICS => self.metrics(response::accepts_gzip(headers.get(header::ACCEPT_ENCODING))).await,
             DOMAINS => response::json(StatusCode::OK, &api::domains(&snapshot, now)),
             LOOKUP => lookup(&snapshot, uri.query()),
+            HOST => match api::host(&self.store.host(), now) {
+                Some(host) => response::json(StatusCode::OK, &host),
+                None => {
+                    let message = "the host was not looked at yet";
+                    response::error(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message)
+                }
+            },
             STATUS => response::json(StatusCode::OK, &api::status(&snapshot, now)),
             HEALTHY => healthy(&self.store),
             // Whoever is told "ready" and scrapes next must find everything there.

@@ -1,8 +1,9 @@
-//! Our own JSON: domains with counters, rates and ages, and the service's status.
+//! Our own JSON: domains with counters, rates and ages, the host itself, and the service's status.
 //!
 //! Units are in the field names. A field whose value was not obtained is absent. Field names are only added to.
 
 mod description;
+mod host;
 mod lookup;
 mod samples;
 mod status;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use serde::Serialize;
 
 use self::description::Description;
+pub use self::host::{HostJson, host};
 pub use self::lookup::{Found, lookup, question};
 use self::samples::{Samples, State};
 pub use self::status::{Status, status};
