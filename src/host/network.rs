@@ -2,7 +2,7 @@
 //!
 //! A host with thousands of guests has thousands of taps, and their counters are the guests' own. Here are the interfaces of the
 //! host: those with a device behind them, bonds, bridges, VLANs and the like, and the loopback. What an interface is, is looked
-//! at once, when its name comes up.
+//! at once, when its name comes up. Where nearly all of the kernel's table is taps, it is not read at each turn.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -16,13 +16,24 @@ use crate::model::host::HostInterface;
 const KINDS: [&str; 4] = ["bond", "bridge", "openvswitch", "vlan"];
 const LOOPBACK: &str = "lo";
 
+/// The files of one interface cost as much as so many lines of the table.
+const LINES: usize = 32;
+/// What seldom changes is looked at anew after so many turns: the table where it is long, and what is set of an interface. To ask
+/// for its speed takes the kernel's one lock for the network.
+const SELDOM: u64 = 12;
+
 /// Reads interfaces, and remembers which are the host's.
 pub(super) struct Network {
     table: PathBuf,
     class: PathBuf,
+    turn: u64,
+    /// When the table was read last; 0 if it has to be.
+    table_read: u64,
     /// Each name of the table: when it was last there, and the interface if it is the host's.
     known: HashMap<Box<str>, Known>,
-    turn: u64,
+    /// Those of the host, in the order of the table.
+    ours: Vec<Arc<str>>,
+    set: HashMap<Arc<str>, Set>,
 }
 
 struct Known {
@@ -30,16 +41,47 @@ struct Known {
     ours: Option<Arc<str>>,
 }
 
+/// What is set of an interface, and when it was looked at.
+#[derive(Debug, Clone, Default)]
+struct Set {
+    turn: u64,
+    operational_state: Option<Box<str>>,
+    speed_bits_per_second: Option<u64>,
+    mtu_bytes: Option<u64>,
+}
+
 impl Network {
     pub(super) fn new(proc: &Path, sys: &Path) -> Self {
-        Self { table: proc.join("net/dev"), class: sys.join("class/net"), known: HashMap::new(), turn: 0 }
+        Self {
+            table: proc.join("net/dev"),
+            class: sys.join("class/net"),
+            turn: 0,
+            table_read: 0,
+            known: HashMap::new(),
+            ours: Vec::new(),
+            set: HashMap::new(),
+        }
     }
 
     /// The interfaces of the host, in the order of the table.
     pub(super) fn read(&mut self, files: &mut Files) -> Vec<HostInterface> {
         self.turn += 1;
+        let is_long = self.ours.len() * LINES < self.known.len();
+        let mut interfaces = if is_long && self.table_read > 0 && self.turn < self.table_read + SELDOM {
+            self.from_files(files)
+        } else {
+            self.from_table(files)
+        };
+        for interface in &mut interfaces {
+            self.describe(interface, files);
+        }
+        interfaces
+    }
+
+    fn from_table(&mut self, files: &mut Files) -> Vec<HostInterface> {
+        self.table_read = self.turn;
         let mut interfaces = Vec::new();
-        let mut newcomers: Vec<(Box<str>, Traffic, Traffic)> = Vec::new();
+        let mut newcomers: Vec<(Box<str>, (Traffic, Traffic))> = Vec::new();
         let mut names = 0;
         for line in files.text(&self.table).unwrap_or_default().lines() {
             // Two lines of headings have no colon.
@@ -53,16 +95,13 @@ impl Network {
                         interfaces.push(interface(Arc::clone(name), counters(columns)));
                     }
                 }
-                None => {
-                    let (receive, transmit) = counters(columns);
-                    newcomers.push((name.into(), receive, transmit));
-                }
+                None => newcomers.push((name.into(), counters(columns))),
             }
         }
-        for (name, receive, transmit) in newcomers {
+        for (name, counters) in newcomers {
             let ours = self.is_ours(&name, files).then(|| Arc::<str>::from(&*name));
             if let Some(name) = &ours {
-                interfaces.push(interface(Arc::clone(name), (receive, transmit)));
+                interfaces.push(interface(Arc::clone(name), counters));
             }
             self.known.insert(name, Known { seen: self.turn, ours });
         }
@@ -70,9 +109,37 @@ impl Network {
         if self.known.len() > names {
             let turn = self.turn;
             self.known.retain(|_, known| known.seen == turn);
+            self.set.retain(|name, _| self.known.contains_key(&**name));
         }
-        for interface in &mut interfaces {
-            self.describe(interface, files);
+        self.ours = interfaces.iter().map(|interface| Arc::clone(&interface.name)).collect();
+        interfaces
+    }
+
+    /// The same figures from a file each, of those that are known.
+    fn from_files(&mut self, files: &mut Files) -> Vec<HostInterface> {
+        let mut interfaces = Vec::with_capacity(self.ours.len());
+        for name in &self.ours {
+            let path = self.class.join(&**name).join("statistics");
+            let mut number = |file| files.number(&path.join(file));
+            let receive = Traffic {
+                bytes: number("rx_bytes"),
+                packets: number("rx_packets"),
+                errors: number("rx_errors"),
+                // The table has both in one column.
+                drops: number("rx_dropped").zip(number("rx_missed_errors")).map(|(dropped, missed)| dropped + missed),
+            };
+            let transmit = Traffic {
+                bytes: number("tx_bytes"),
+                packets: number("tx_packets"),
+                errors: number("tx_errors"),
+                drops: number("tx_dropped"),
+            };
+            if receive.bytes.is_none() {
+                // It is gone, or has another name.
+                self.table_read = 0;
+                continue;
+            }
+            interfaces.push(interface(Arc::clone(name), (receive, transmit)));
         }
         interfaces
     }
@@ -85,13 +152,23 @@ impl Network {
         name == LOOPBACK || by_kind || path.join("device").exists()
     }
 
-    fn describe(&self, interface: &mut HostInterface, files: &mut Files) {
+    /// The state is read at each turn, and the rest if the state changed, or for a long time was not.
+    fn describe(&mut self, interface: &mut HostInterface, files: &mut Files) {
         let path = self.class.join(&*interface.name);
-        interface.operational_state = files.text(&path.join("operstate")).map(|state| state.trim_end().into());
-        interface.mtu_bytes = files.number(&path.join("mtu"));
-        // A link that is down is refused an answer, or says -1 or 2^32 - 1.
-        let speed = files.number(&path.join("speed")).filter(|megabits| *megabits < u64::from(u32::MAX));
-        interface.speed_bits_per_second = speed.map(|megabits| megabits * 1_000_000);
+        let state: Option<Box<str>> = files.text(&path.join("operstate")).map(|state| state.trim_end().into());
+        let set = self.set.entry(Arc::clone(&interface.name)).or_default();
+        if set.turn == 0 || self.turn >= set.turn + SELDOM || set.operational_state != state {
+            // A link that is down is refused an answer, or says -1 or 2^32 - 1.
+            let speed = files.number(&path.join("speed")).filter(|megabits| *megabits < u64::from(u32::MAX));
+            *set = Set {
+                turn: self.turn,
+                operational_state: state,
+                speed_bits_per_second: speed.map(|megabits| megabits * 1_000_000),
+                mtu_bytes: files.number(&path.join("mtu")),
+            };
+        }
+        let Set { turn: _, operational_state, speed_bits_per_second, mtu_bytes } = set.clone();
+        *interface = HostInterface { operational_state, speed_bits_per_second, mtu_bytes, ..std::mem::take(interface) };
     }
 }
 
@@ -102,16 +179,14 @@ fn interface(name: Arc<str>, (receive, transmit): (Traffic, Traffic)) -> HostInt
 /// The columns that both directions have in common; a column that is no number is absent.
 fn counters(columns: &str) -> (Traffic, Traffic) {
     let mut columns = columns.split_ascii_whitespace().map(|column| column.parse().ok());
-    let mut direction = |skip: usize| {
+    let mut direction = || {
         let mut next = || columns.next().flatten();
         let traffic = Traffic { bytes: next(), packets: next(), errors: next(), drops: next() };
-        for _ in 0..skip {
-            let _ = next();
-        }
+        // Behind these four are fifo, frame, compressed and multicast, or the like.
+        (0..4).for_each(|_| _ = next());
         traffic
     };
-    // Behind these four are fifo, frame, compressed and multicast.
-    (direction(4), direction(0))
+    (direction(), direction())
 }
 
 #[cfg(test)]
@@ -174,6 +249,71 @@ mod tests {
         tree.write("net/dev", table(&["eno1", "lo"]));
         assert_eq!(names(&network.read(&mut files)), ["lo"], "another one of that name");
         assert_eq!(network.known.len(), 2);
+    }
+
+    #[test]
+    fn a_table_of_taps_is_read_now_and_then_and_the_counters_meanwhile_are_the_same() {
+        let taps: Vec<String> = (0..100).map(|number| format!("vnet{number}")).collect();
+        let mut all: Vec<&str> = taps.iter().map(String::as_str).collect();
+        all.insert(50, "eno1");
+        let tree = Tree::new(&[("net/dev", &table(&all)), ("class/net/eno1/device/vendor", "")]);
+        let files_of = |name: &str, bytes: u64| {
+            for (file, number) in [
+                ("rx_bytes", bytes),
+                ("rx_packets", 10),
+                ("rx_errors", 1),
+                ("rx_dropped", 2),
+                ("rx_missed_errors", 0),
+                ("tx_bytes", 2000),
+                ("tx_packets", 20),
+                ("tx_errors", 7),
+                ("tx_dropped", 8),
+            ] {
+                tree.write(&format!("class/net/{name}/statistics/{file}"), format!("{number}\n"));
+            }
+        };
+        files_of("eno1", 1000);
+        let (mut network, mut files) = (Network::new(tree.path(), tree.path()), Files::default());
+        let whole = network.read(&mut files);
+        assert_eq!(names(&whole), ["eno1"]);
+        assert_eq!(network.read(&mut files), whole, "from the table, and from files");
+        files_of("eno1", 1500);
+        assert_eq!(network.read(&mut files)[0].receive.bytes, Some(1500));
+        tree.write("class/net/eno2/device/vendor", "");
+        files_of("eno2", 5);
+        all.push("eno2");
+        tree.write("net/dev", table(&all));
+        for _ in 4..=SELDOM {
+            assert_eq!(names(&network.read(&mut files)), ["eno1"]);
+        }
+        assert_eq!(names(&network.read(&mut files)), ["eno1", "eno2"], "the table was read again");
+        tree.remove("class/net/eno2");
+        all.pop();
+        tree.write("net/dev", table(&all));
+        assert_eq!(names(&network.read(&mut files)), ["eno1"], "it is gone");
+        assert_eq!((names(&network.read(&mut files)), network.known.len()), (vec!["eno1"], 101));
+    }
+
+    #[test]
+    fn what_is_set_is_looked_at_when_the_state_changes_or_after_a_while() {
+        let tree = Tree::new(&[
+            ("net/dev", &table(&["eno1"])),
+            ("class/net/eno1/device/vendor", ""),
+            ("class/net/eno1/operstate", "up\n"),
+            ("class/net/eno1/speed", "1000\n"),
+        ]);
+        let (mut network, mut files) = (Network::new(tree.path(), tree.path()), Files::default());
+        let mut speed = || network.read(&mut files)[0].speed_bits_per_second;
+        assert_eq!(speed(), Some(1_000_000_000));
+        tree.write("class/net/eno1/speed", "10000\n");
+        assert_eq!(speed(), Some(1_000_000_000));
+        tree.write("class/net/eno1/operstate", "down\n");
+        assert_eq!(speed(), Some(10_000_000_000));
+        tree.write("class/net/eno1/speed", "-1\n");
+        for _ in 1..SELDOM {
+            assert_eq!(speed(), Some(10_000_000_000));
+        }
+        assert_eq!(speed(), None);
     }
 
     #[test]
