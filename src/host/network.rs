@@ -68,9 +68,9 @@ impl Network {
         self.turn += 1;
         let is_long = self.ours.len() * LINES < self.known.len();
         let mut interfaces = if is_long && self.table_read > 0 && self.turn < self.table_read + SELDOM {
-            self.from_files(files)
+            self.read_files(files)
         } else {
-            self.from_table(files)
+            self.read_table(files)
         };
         for interface in &mut interfaces {
             self.describe(interface, files);
@@ -78,7 +78,7 @@ impl Network {
         interfaces
     }
 
-    fn from_table(&mut self, files: &mut Files) -> Vec<HostInterface> {
+    fn read_table(&mut self, files: &mut Files) -> Vec<HostInterface> {
         self.table_read = self.turn;
         let mut interfaces = Vec::new();
         let mut newcomers: Vec<(Box<str>, (Traffic, Traffic))> = Vec::new();
@@ -116,7 +116,7 @@ impl Network {
     }
 
     /// The same figures from a file each, of those that are known.
-    fn from_files(&mut self, files: &mut Files) -> Vec<HostInterface> {
+    fn read_files(&mut self, files: &mut Files) -> Vec<HostInterface> {
         let mut interfaces = Vec::with_capacity(self.ours.len());
         for name in &self.ours {
             let path = self.class.join(&**name).join("statistics");

@@ -118,6 +118,7 @@ impl Turns {
             self.due = Some(self.due + self.period).filter(|due| *due > now.at).unwrap_or(now.at + self.period);
         }
         if std::mem::take(&mut self.changed) || self.overdue.is_some_and(|at| now.at >= at) {
+            self.watch.complain(now.at);
             self.store.set_path_spaces(self.watch.known(now.at));
         }
         self.overdue = self.watch.next_overdue(now.at);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
+use super::complaint::Complaint;
 use crate::model::Stamp;
 use crate::model::host::{PathSpace, Space, Spaces};
 
@@ -34,6 +35,7 @@ pub(super) struct SpaceWatch {
     paths: HashMap<Arc<str>, Watched>,
     sender: Sender<Answer>,
     answers: Receiver<Answer>,
+    no_thread: Complaint,
 }
 
 struct Watched {
@@ -44,13 +46,23 @@ struct Watched {
     space: Option<(Stamp, Space)>,
     problem: Option<Arc<str>>,
     missing: bool,
+    /// Does the log say that it is blocked?
+    told: bool,
 }
 
 impl SpaceWatch {
     /// Watches nothing yet.
     pub(super) fn new(spaces: Arc<dyn Spaces>) -> Self {
         let (sender, answers) = unbounded();
-        Self { spaces, wanted: Vec::new(), missing_is_fine: false, paths: HashMap::new(), sender, answers }
+        Self {
+            spaces,
+            wanted: Vec::new(),
+            missing_is_fine: false,
+            paths: HashMap::new(),
+            sender,
+            answers,
+            no_thread: Complaint::default(),
+        }
     }
 
     /// Says which paths are wanted from now on.
@@ -68,7 +80,11 @@ impl SpaceWatch {
                     Ok(watched) => {
                         self.paths.insert(Arc::clone(path), watched);
                     }
-                    Err(error) => tracing::warn!(%path, %error, "no thread can be started to see how full this is"),
+                    Err(error) => {
+                        if self.no_thread.is_news(&error.to_string(), now.at) {
+                            tracing::warn!(%path, %error, "no thread can be started to see how full this is");
+                        }
+                    }
                 }
             }
             if let Some(watched) = self.paths.get_mut(path)
@@ -89,6 +105,9 @@ impl SpaceWatch {
     pub(super) fn answered(&mut self, Answer { path, result }: Answer) {
         let Some(watched) = self.paths.get_mut(&path) else { return };
         let asked = watched.asked.take();
+        if std::mem::take(&mut watched.told) {
+            tracing::info!(%path, "how full this is can be told again");
+        }
         match result {
             Ok(space) => {
                 watched.space = asked.map(|asked| (asked, space));
@@ -108,6 +127,18 @@ impl SpaceWatch {
     pub(super) fn next_overdue(&self, now: Instant) -> Option<Instant> {
         let asked = self.wanted.iter().filter_map(|path| self.paths.get(path)?.asked);
         asked.map(|asked| asked.at + PATIENCE).filter(|at| *at > now).min()
+    }
+
+    /// Says in the log who is blocked, once each.
+    pub(super) fn complain(&mut self, now: Instant) {
+        for path in &self.wanted {
+            if let Some(watched) = self.paths.get_mut(path)
+                && watched.asked.is_some_and(|asked| now.saturating_duration_since(asked.at) >= PATIENCE)
+                && !std::mem::replace(&mut watched.told, true)
+            {
+                tracing::warn!(%path, "does not answer how full it is; its last figures stay, with their age");
+            }
+        }
     }
 
     /// What is known of each path, in the order in which they are wanted.
@@ -145,7 +176,7 @@ fn watch(path: &Arc<str>, spaces: &Arc<dyn Spaces>, answers: &Sender<Answer>) ->
             }
         }
     })?;
-    Ok(Watched { orders, asked: None, space: None, problem: None, missing: false })
+    Ok(Watched { orders, asked: None, space: None, problem: None, missing: false, told: false })
 }
 
 #[cfg(test)]

@@ -23,12 +23,15 @@ pub(super) struct HostFamily {
     read: Read,
 }
 
+/// Kinds of time, and how much of each.
+type Modes = Vec<(&'static str, Option<u64>)>;
+
 /// The accessor: what the family has a series for, and its value.
 enum Read {
     /// One.
     Host(fn(&HostSample) -> Option<Value>),
     /// One a CPU and kind of time.
-    Cpu(fn(&CpuTimes, &mut dyn FnMut(&'static str, Option<u64>))),
+    Cpu(fn(&CpuTimes) -> Modes),
     /// One a NUMA node.
     Node(fn(&NumaNode) -> Option<Value>),
     /// One a size of huge pages.
@@ -108,9 +111,9 @@ const CLASS: &str = "/sys/class/net";
 pub(super) static FAMILIES: &[HostFamily] = &[
     gauge("libvirt_host_boot_time_seconds", "seconds", STAT, "When the host was started, Unix time.", |it| int(it.boot_unix_seconds)),
     row(Counter, ("libvirt_host_cpu_seconds_total", "seconds"), (STAT, "cpu, mode"), "Time of each CPU that is online, by mode; that of guests is in user and nice.",
-        Read::Cpu(|times, emit| times.modes().into_iter().for_each(|(mode, time)| emit(mode, time)))),
+        Read::Cpu(|times| times.modes().to_vec())),
     row(Counter, ("libvirt_host_cpu_guest_seconds_total", "seconds"), (STAT, "cpu, mode"), "Time of each CPU that is online in guests, by mode.",
-        Read::Cpu(|times, emit| [("user", times.guest_ns), ("nice", times.guest_nice_ns)].into_iter().for_each(|(mode, time)| emit(mode, time)))),
+        Read::Cpu(|times| vec![("user", times.guest_ns), ("nice", times.guest_nice_ns)])),
     gauge("libvirt_host_cpus_online", "CPUs", STAT, "CPUs that are online.", |it| Some(Value::Int(it.cpus.len() as u64)).filter(|_| !it.cpus.is_empty())),
     gauge("libvirt_host_load1", "threads", "/proc/loadavg", "Threads that ran, could have or waited for a disk, on average over a minute.", |it| Some(Value::Float(it.load?.one_minute))),
     gauge("libvirt_host_load5", "threads", "/proc/loadavg", "The same over 5 minutes.", |it| Some(Value::Float(it.load?.five_minutes))),
@@ -213,7 +216,8 @@ impl Read {
             Self::Cpu(read) => {
                 for it in &host.cpus {
                     let cpu = it.cpu.to_string();
-                    read(&it.times, &mut |mode, time| some(&[("cpu", &cpu), ("mode", mode)], nanos(time)));
+                    let series = read(&it.times).into_iter();
+                    series.for_each(|(mode, time)| some(&[("cpu", &cpu), ("mode", mode)], nanos(time)));
                 }
             }
             Self::Node(read) => {
