@@ -210,16 +210,23 @@ fn describe(settings: &Settings) -> String {
         })
         .collect();
     format!(
-        "The configuration is good.\n  uri        {}\n  listen     {}\n  groups     {}\n  inventory  {}\n  workers    {}\n  budget     {}\n  timestamps {}\n  log level  {}\n",
+        "The configuration is good.\n  uri        {}\n  listen     {}\n  groups     {}\n  inventory  {}\n  workers    {}\n  budget     {}\n  host       {}\n  timestamps {}\n  log level  {}\n",
         settings.uri,
         addresses.join(", "),
         groups.join(", "),
         humantime::format_duration(settings.sampling.inventory),
         settings.sampling.workers,
         settings.sampling.budget,
+        host(settings),
         if settings.export.timestamps { "on" } else { "off" },
         settings.log_level,
     )
+}
+
+fn host(settings: &Settings) -> String {
+    let period = humantime::format_duration(settings.host.period);
+    let metrics = if settings.export.host_metrics { "on" } else { "off" };
+    format!("{period}, metrics {metrics}, paths {}", settings.host.paths.join(", "))
 }
 
 fn print(text: &str) -> ExitCode {

@@ -11,12 +11,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::clock::SystemClock;
 use crate::config::{Export, Overrides, Settings};
 use crate::export::prometheus;
-use crate::host::HostStorage;
+use crate::host::{FileSystems, HostFigures, HostStorage};
 use crate::http::{App, BindError, Listeners, Server};
 use crate::kernel::QemuProcesses;
 use crate::libvirt::LibvirtFactory;
 use crate::logging::Logging;
-use crate::sampling::{self, Budget, Engine, Parts};
+use crate::sampling::{self, Budget, Engine, HostLane, Parts};
 use crate::store::{Snapshot, Store};
 
 /// How long `snapshot` waits for its one sample.
@@ -91,6 +91,8 @@ async fn serve(mut settings: Settings, overrides: &Overrides, logging: &Logging)
     warn(&settings);
     let mut sampler = Sampler::new();
     sampler.start(&settings)?;
+    let host = Box::new(HostFigures::new());
+    let host = HostLane::start(&settings.host, host, Arc::new(FileSystems), Arc::clone(&sampler.store))?;
     let exposition = prometheus::start(&sampler.store, text_of(settings.export))?;
     let app = Arc::new(App::new(Arc::clone(&sampler.store), exposition));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), uri = %settings.uri, "started");
@@ -102,7 +104,12 @@ async fn serve(mut settings: Settings, overrides: &Overrides, logging: &Logging)
             _ = hangup.recv() => {
                 match Settings::load(overrides) {
                     Err(error) => tracing::error!(%error, "the new configuration is bad; the old one stays in force"),
-                    Ok(new) => (settings, server) = reload(settings, new, &mut sampler, server, &app, logging).await,
+                    Ok(new) => {
+                        if new.host != settings.host {
+                            host.set(&new.host);
+                        }
+                        (settings, server) = reload(settings, new, &mut sampler, server, &app, logging).await;
+                    }
                 }
             }
         }
@@ -173,7 +180,7 @@ fn serve_on(listeners: Listeners, app: &Arc<App>) -> Result<Server, DaemonError>
 /// How the settings want /metrics to be written.
 #[must_use]
 pub fn text_of(export: Export) -> prometheus::Options {
-    prometheus::Options { timestamps: export.timestamps }
+    prometheus::Options { timestamps: export.timestamps, host: export.host_metrics }
 }
 
 fn warn(settings: &Settings) {

@@ -10,7 +10,7 @@
 //! | `libvirt` | connection, bulk calls, XML, decoding; the only unsafe code | `model`, `clock` |
 //! | `sync` | the lock of hand-overs, for the model checker to replace | nothing |
 //! | `kernel` | QEMU processes in /proc | `model`, `clock` |
-//! | `host` | which mounts files are on, and whether they answer | `model`, `clock` |
+//! | `host` | the host's own figures, free space, which mounts files are on and whether they answer | `model`, `clock` |
 //! | `store` | sample windows, snapshots, the sampler's own metrics | `model`, `clock` |
 //! | `sampling` | schedule, lanes, pool, engine | `model`, `clock`, `store`, `config`, `sync` |
 //! | `export` | Prometheus text, own JSON | `model`, `store` |

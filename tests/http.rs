@@ -117,6 +117,61 @@ fn json_tells_domains_by_name_and_uuid() {
 }
 
 #[test]
+fn the_host_itself_is_told_with_or_without_libvirt_and_in_the_metrics_only_if_that_is_wanted() {
+    let (_directory, path) = config_file(
+        "[sampling.periods]\nhost = '1s'\n[host]\npaths = ['/', '/nonexistent']\n[export]\nhost-metrics = true\n",
+    );
+    let uri = "qemu+unix:///system?socket=/nonexistent/socket";
+    let daemon = Daemon::start(&["--config", &path, "--uri", uri]);
+    let host = support::wait_for("two looks at the host, and both paths", || {
+        let answer = daemon.get("/api/v1/host");
+        if answer.status == 503 {
+            assert_eq!(answer.json()["error"]["code"], "not_ready");
+            return None;
+        }
+        let host = answer.json();
+        let paths = host["paths"].as_array().map(Vec::len);
+        // A counter of the kernel may step back now and then, and there are no shares of the time then.
+        (host["cpu"].get("utilization_ratio").is_some() && paths == Some(2)).then_some(host)
+    });
+    let of_file = |file: &str, key: &str| -> u64 {
+        let text = std::fs::read_to_string(file).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        line.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let (total, boot) = (of_file("/proc/meminfo", "MemTotal:") * 1024, of_file("/proc/stat", "btime"));
+    assert_eq!((&host["memory"]["total_bytes"], &host["boot_time_unix_seconds"]), (&total.into(), &boot.into()));
+    let busy = host["cpu"]["utilization_ratio"].as_f64().unwrap();
+    assert!((0.0..=1.0).contains(&busy), "{busy}");
+    assert_eq!(
+        host["cpu"]["online"].as_u64().map(|online| online as usize),
+        host["cpu"]["cpus"].as_array().map(Vec::len)
+    );
+    assert!(host["interfaces"].as_array().unwrap().iter().any(|interface| interface["name"] == "lo"));
+    assert!(host["paths"][0]["total_bytes"].as_u64().is_some_and(|bytes| bytes > 0), "{host}");
+    assert!(host["paths"][1]["error"].as_str().is_some_and(|error| error.contains("No such file")), "{host}");
+    let head = daemon.request("HEAD", "/api/v1/host", &[]);
+    assert_eq!((head.status, head.body.len()), (200, 0));
+
+    let text = support::wait_for("the metrics to have it", || {
+        let text = daemon.scrape();
+        text.contains("libvirt_host_filesystem_size_bytes{path=\"/\"}").then_some(text)
+    });
+    assert_promtool_is_silent(&text);
+    let series = parse(&text);
+    assert_eq!(value(&series, "libvirt_host_memory_total_bytes", &[]), Some(total as f64));
+    assert_eq!(value(&series, "libvirt_host_boot_time_seconds", &[]), Some(boot as f64));
+
+    // The configuration can take it back, and other paths come at once.
+    std::fs::write(&path, "[host]\npaths = ['/proc']\n").unwrap();
+    daemon.signal("HUP");
+    support::wait_for("the metrics to be without it", || (!daemon.scrape().contains("libvirt_host_")).then_some(()));
+    support::wait_for("the new path", || {
+        (daemon.get("/api/v1/host").json()["paths"][0]["path"] == "/proc").then_some(())
+    });
+}
+
+#[test]
 fn without_libvirt_it_runs_and_says_why_it_is_not_ready() {
     let daemon = Daemon::start(&["--uri", "qemu+unix:///system?socket=/nonexistent/socket"]);
     let reason = support::wait_for("the failure", || {

@@ -136,7 +136,7 @@ fn guest() -> impl Strategy<Value = Guest> {
 }
 
 fn renderer(timestamps: bool, large: bool) -> Renderer {
-    Renderer::new(Options { timestamps }).packed_above(if large { 0 } else { usize::MAX })
+    Renderer::new(Options { timestamps, ..Options::default() }).packed_above(if large { 0 } else { usize::MAX })
 }
 
 fn exposition(store: &Arc<Store>, timestamps: bool) -> Exposition {

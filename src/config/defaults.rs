@@ -23,6 +23,15 @@ pub const BLOCK_INFO_PERIOD: Duration = Duration::from_secs(60);
 /// The whole list and every XML, in case a change was not noticed; what is noticed is read at once.
 pub const INVENTORY_PERIOD: Duration = Duration::from_secs(60);
 
+/// The host's own figures cost little, and are the first that people look at when something is slow.
+pub const HOST_PERIOD: Duration = Duration::from_secs(5);
+
+/// The host's own file system, and the one on which libvirt puts images if it is not told otherwise.
+pub const HOST_PATHS: [&str; 2] = ["/", "/var/lib/libvirt/images"];
+
+/// Each path has a thread of its own, since asking may hang.
+pub const MOST_HOST_PATHS: usize = 32;
+
 /// Below, most of the host's libvirtd time would go into answering us.
 pub const SHORTEST_PERIOD: Duration = Duration::from_secs(1);
 

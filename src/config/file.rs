@@ -18,6 +18,7 @@ pub(super) struct File {
     pub(super) libvirt: Libvirt,
     pub(super) http: Http,
     pub(super) sampling: Sampling,
+    pub(super) host: Host,
     pub(super) export: Export,
     pub(super) log: Log,
 }
@@ -44,7 +45,7 @@ pub(super) struct Sampling {
     pub(super) budget: Option<Checked<Budget>>,
 }
 
-/// One key a group, and one for the inventory.
+/// One key a group, one for the inventory and one for the host.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Periods {
@@ -56,6 +57,7 @@ pub(super) struct Periods {
     balloon: Option<Checked<Period>>,
     block_info: Option<Checked<Period>>,
     pub(super) inventory: Option<Checked<Period>>,
+    pub(super) host: Option<Checked<Period>>,
 }
 
 impl Periods {
@@ -75,8 +77,15 @@ impl Periods {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Host {
+    pub(super) paths: Option<Checked<Paths>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Export {
     pub(super) timestamps: bool,
+    pub(super) host_metrics: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -259,6 +268,34 @@ pub(super) fn parse_listen(text: &str) -> Result<SocketAddr, String> {
             "{text:?} is no address to listen on; expected IP:PORT, such as 127.0.0.1:9177, 0.0.0.0:9177 or [::]:9177"
         )
     })
+}
+
+/// Directories or files, on whose file systems free space is looked at.
+pub(super) struct Paths;
+
+impl Check for Paths {
+    type Value = Vec<String>;
+    const EXPECTED: &'static str = r#"a list of paths, such as ["/", "/var/lib/libvirt/images"]"#;
+
+    fn list(paths: Vec<String>) -> Option<Result<Vec<String>, String>> {
+        let bad = |(at, path): (usize, &String)| {
+            if !path.starts_with('/') || path.contains('\0') {
+                Some(format!("{path:?} is no absolute path; expected one that begins with a slash, such as \"/srv\""))
+            } else if paths[..at].contains(path) {
+                Some(format!("{path:?} is listed twice; expected each path once"))
+            } else {
+                None
+            }
+        };
+        let most = defaults::MOST_HOST_PATHS;
+        Some(match paths.iter().enumerate().find_map(bad) {
+            Some(error) => Err(error),
+            None if paths.len() > most => {
+                Err(format!("{} paths are too many; expected {most} at most, since each has a thread", paths.len()))
+            }
+            None => Ok(paths),
+        })
+    }
 }
 
 pub(super) struct Uri;

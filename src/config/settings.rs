@@ -21,6 +21,8 @@ pub struct Settings {
     pub listen: Vec<SocketAddr>,
     /// What to sample, and how often.
     pub sampling: Sampling,
+    /// How to look at the host itself.
+    pub host: Host,
     /// How to write /metrics.
     pub export: Export,
     /// How much to log.
@@ -58,7 +60,30 @@ impl Sampling {
     /// The age at which a sample of a group with that period is no longer shown as current.
     #[must_use]
     pub fn stale_after(&self, period: Duration) -> Duration {
-        period * defaults::STALE_AFTER_PERIODS + period / defaults::DEADLINE_PART_OF_PERIOD
+        stale_after(period)
+    }
+}
+
+fn stale_after(period: Duration) -> Duration {
+    period * defaults::STALE_AFTER_PERIODS + period / defaults::DEADLINE_PART_OF_PERIOD
+}
+
+/// How to look at the host itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// How often.
+    pub period: Duration,
+    /// On which file systems to look at the free space: those that these paths are on.
+    pub paths: Vec<String>,
+    /// Is a path that does not exist no error? The default ones are on most hosts, not on all.
+    pub missing_is_fine: bool,
+}
+
+impl Host {
+    /// The age at which a look is no longer shown as current.
+    #[must_use]
+    pub fn stale_after(&self) -> Duration {
+        stale_after(self.period)
     }
 }
 
@@ -67,6 +92,8 @@ impl Sampling {
 pub struct Export {
     /// Does each sampled figure carry the time of its sample?
     pub timestamps: bool,
+    /// Are the host's own figures there too?
+    pub host_metrics: bool,
 }
 
 /// How much to log.
@@ -176,6 +203,10 @@ impl Settings {
             Group::BlockInfo => period.max(defaults::BLOCK_INFO_PERIOD),
             _ => period,
         };
+        let host_paths: Vec<String> = file
+            .host
+            .paths
+            .map_or_else(|| defaults::HOST_PATHS.iter().map(|path| (*path).to_owned()).collect(), |paths| paths.0);
         Ok(Self {
             uri: file.libvirt.uri.map_or_else(|| defaults::URI.to_owned(), |uri| uri.0),
             listen: file.http.listen.map_or_else(
@@ -194,7 +225,12 @@ impl Settings {
                 workers: sampling.workers.map_or(defaults::WORKERS, |workers| workers.0),
                 budget,
             },
-            export: Export { timestamps: file.export.timestamps },
+            host: Host {
+                period: sampling.periods.host.map_or(defaults::HOST_PERIOD, |period| period.0),
+                missing_is_fine: host_paths == defaults::HOST_PATHS,
+                paths: host_paths,
+            },
+            export: Export { timestamps: file.export.timestamps, host_metrics: file.export.host_metrics },
             log_level: file.log.level.map_or_else(LogLevel::default, |level| level.0),
             warnings,
         })
@@ -266,6 +302,21 @@ mod tests {
     }
 
     #[test]
+    fn default_paths_may_be_missing_and_configured_ones_may_not() {
+        let host = |text: &str| parse(text).map(|settings| settings.host);
+        let default = host("").expect("valid");
+        assert_eq!(default.paths, ["/", "/var/lib/libvirt/images"]);
+        assert_eq!((default.period, default.stale_after()), (Duration::from_secs(5), Duration::from_millis(12_500)));
+        assert!(default.missing_is_fine);
+        let own = host("[host]\npaths = ['/srv']\n[sampling.periods]\nhost = '10s'").expect("valid");
+        assert_eq!((own.paths, own.missing_is_fine, own.period.as_secs()), (vec!["/srv".to_owned()], false, 10));
+        assert!(host("[host]\npaths = []").expect("none is a choice").paths.is_empty());
+        let many: Vec<String> = (0..33).map(|number| format!("'/{number}'")).collect();
+        let error = host(&format!("[host]\npaths = [{}]", many.join(", "))).expect_err("too many");
+        assert!(error.starts_with("f.toml:2:9: 33 paths are too many; expected 32 at most"), "{error}");
+    }
+
+    #[test]
     fn a_budget_above_four_is_warned_of() {
         assert!(parse("[sampling]\nbudget = 4").expect("valid").warnings.is_empty());
         let settings = parse("[sampling]\nbudget = 5").expect("valid");
@@ -325,6 +376,15 @@ mod tests {
             ("[http]\nlisten = ['[::1]:1', '[::1]:1']", "f.toml:2:10: [::1]:1 is listed twice"),
             ("[http]\nlisten = []", "f.toml:2:10: no address at all"),
             ("[libvirt]\nuri = 'system'", "f.toml:2:7: \"system\" is no libvirt URI"),
+            (
+                "[host]\npaths = ['srv']",
+                "f.toml:2:9: \"srv\" is no absolute path; expected one that begins with a slash",
+            ),
+            ("[host]\npaths = ['/a', '/b', '/a']", "f.toml:2:9: \"/a\" is listed twice; expected each path once"),
+            ("[host]\npaths = '/a'", "f.toml:2:9: invalid type: string \"/a\", expected a list of paths"),
+            ("[host]\npath = ['/a']", "f.toml:2:1: unknown key `path`, expected `paths`"),
+            ("[sampling.periods]\nhost = 'auto'", "f.toml:2:8: only sampling.period can be \"auto\""),
+            ("[export]\nhost-metrics = 1", "f.toml:2:16: invalid type: integer `1`, expected a boolean"),
             ("[log]\nlevel = 'loud'", "f.toml:2:9: unknown log level \"loud\"; expected one of error, "),
             ("[log]\nlevel = 'info'\nlevel = 'warn'", "f.toml:3:1: duplicate key"),
             ("[log\nlevel = 'info'", "f.toml:1:5: "),

@@ -26,6 +26,7 @@ const DOMAINS: &str = "/api/v1/domains";
 const DOMAIN: &str = "/api/v1/domains/";
 const LOOKUP: &str = "/api/v1/lookup";
 const STREAM: &str = "/api/v1/stream";
+const HOST: &str = "/api/v1/host";
 const STATUS: &str = "/api/v1/status";
 const OPENAPI: &str = "/api/v1/openapi.json";
 const HEALTHY: &str = "/-/healthy";
@@ -92,7 +93,7 @@ impl App {
     /// The answer, and the path's label: one of a closed list, so that no client can make series.
     async fn route(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> (&'static str, Response<Parts>) {
         let path = uri.path();
-        let known = [METRICS, DOMAINS, LOOKUP, STREAM, STATUS, OPENAPI, HEALTHY, READY, "/"];
+        let known = [METRICS, DOMAINS, LOOKUP, STREAM, HOST, STATUS, OPENAPI, HEALTHY, READY, "/"];
         let label = match known.into_iter().find(|known| *known == path) {
             Some(known) => known,
             None if path.len() > DOMAIN.len() && path.starts_with(DOMAIN) => "/api/v1/domains/{id}",
@@ -113,6 +114,13 @@ impl App {
             DOMAINS => self.list(snapshot, asked),
             LOOKUP => lookup(&snapshot, asked, self.store.stamp().wall),
             STREAM => self.stream(asked),
+            HOST => match api::host(&self.store.host(), asked.second) {
+                Some(host) => Page::new(&host).answer(headers),
+                None => {
+                    let message = "the host was not looked at yet";
+                    response::error(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message)
+                }
+            },
             STATUS => Page::new(&api::status(&snapshot, asked.second)).answer(headers),
             OPENAPI => self.openapi.answer(headers),
             HEALTHY => healthy(&self.store),

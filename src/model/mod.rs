@@ -4,6 +4,7 @@
 
 mod group;
 mod health;
+pub mod host;
 mod ids;
 mod inventory;
 mod lease;

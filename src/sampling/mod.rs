@@ -4,6 +4,7 @@
 //! [`budget`] of calls open at libvirtd, made by a worker of a [`pool`] under a [`deadline`]. The [`core`] writes off what
 //! overruns, asks again for what it did not bring, and keeps a [`ward`] of domains that do not answer ([`health`] is the
 //! state of one). Sources come as traits: libvirt is not known here.
+//! The [`mod@host`] lane is apart from all this: it looks at the host itself, and how full its file systems are ([`spaces`]).
 //! The [`rhythm`] learns when scrapers come; [`steering`] moves the timers of the lanes so that samples are taken just
 //! before.
 
@@ -17,6 +18,7 @@ mod disks;
 mod dispatch;
 mod engine;
 mod health;
+mod host;
 mod lanes;
 mod link;
 mod listeners;
@@ -25,6 +27,7 @@ mod pool;
 mod questions;
 mod rhythm;
 mod schedule;
+mod spaces;
 mod steering;
 mod storage;
 mod ward;
@@ -38,3 +41,4 @@ mod tests;
 
 pub use budget::Budget;
 pub use engine::{Engine, Parts, start};
+pub use host::HostLane;

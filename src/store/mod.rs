@@ -6,6 +6,7 @@
 mod block_info;
 mod directory;
 mod heartbeats;
+mod host;
 mod known;
 mod leases;
 mod life;
@@ -24,6 +25,7 @@ mod tests;
 pub use block_info::{BlockInfoAnswer, DiskSizes};
 pub use directory::{Directory, Key};
 pub use heartbeats::{Part, STILL_AFTER};
+pub use host::HostWindow;
 pub use leases::Leases;
 pub use life::{History, Life, Start, StartSource};
 pub use metrics::SelfMetrics;

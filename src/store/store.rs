@@ -9,6 +9,7 @@ use tokio::sync::watch;
 
 use super::block_info::BlockInfoAnswer;
 use super::heartbeats::{Heartbeats, Part};
+use super::host::HostWindow;
 use super::known::Known;
 use super::leases::Leases;
 use super::metrics::SelfMetrics;
@@ -17,6 +18,7 @@ use super::snapshot::{Link, Shards, Snapshot, StaleAfter};
 use super::state::{Changes, State};
 use super::window::NotTaken;
 use crate::clock::Clock;
+use crate::model::host::{HostSample, PathSpace};
 use crate::model::{
     BulkReply, BulkRequest, DomainEvent, DomainHealth, DomainId, GroupSet, InventoryReply, InventoryRequest, Lease,
     Moment, Process, RunId, Scope, Stamp,
@@ -32,6 +34,7 @@ pub struct Store {
     published: RwLock<Arc<Snapshot>>,
     newest: watch::Sender<u64>,
     scrapes: Scrapes,
+    host: RwLock<Arc<HostWindow>>,
 }
 
 impl Store {
@@ -47,6 +50,7 @@ impl Store {
             newest: watch::Sender::new(first.sequence),
             published: RwLock::new(first),
             scrapes: Scrapes::new(),
+            host: RwLock::default(),
             clock,
         }
     }
@@ -100,6 +104,25 @@ impl Store {
         self.newest.subscribe()
     }
 
+    /// The newest looks at the host.
+    #[must_use]
+    pub fn host(&self) -> Arc<HostWindow> {
+        Arc::clone(&self.host.read())
+    }
+
+    /// Takes a look at the host; it is shown for so long.
+    pub fn apply_host(&self, started: Stamp, sample: HostSample, stale_after: Duration) {
+        // Only one thread writes, so nothing comes in between.
+        let next = self.host().with(started, sample, stale_after);
+        *self.host.write() = Arc::new(next);
+    }
+
+    /// Takes what is known of the paths whose space is watched.
+    pub fn set_path_spaces(&self, paths: Vec<PathSpace>) {
+        let next = self.host().with_paths(paths);
+        *self.host.write() = Arc::new(next);
+    }
+
     /// Says which groups are sampled, and when each is stale.
     pub fn configure(&self, stale_after: StaleAfter) {
         let mut state = self.state.lock();
@@ -107,7 +130,7 @@ impl Store {
         self.publish(&mut state);
     }
 
-    /// Forgets every domain: what comes next is about another host.
+    /// Forgets every domain: what comes next is about another libvirt. The host that this runs on stays.
     pub fn forget(&self) {
         let mut state = self.state.lock();
         let listeners = std::mem::take(&mut state.listeners);

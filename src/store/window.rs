@@ -58,7 +58,7 @@ impl<T> Window<T> {
     }
 
     /// Takes a newer sample; one that was asked for earlier than what is here is refused.
-    fn push(&mut self, started: Stamp, figures: T) -> bool {
+    pub(super) fn push(&mut self, started: Stamp, figures: T) -> bool {
         if self.newest.as_ref().is_some_and(|newest| newest.started.at >= started.at) {
             return false;
         }

@@ -77,6 +77,17 @@ pub(crate) fn enter_with(guests: usize) -> Option<Lab> {
     }
 }
 
+/// May a test do what only root may? Without the laboratory nobody is asked to be root.
+pub(crate) fn may_mount() -> bool {
+    let may = std::env::var("VIRTSTATD_LAB").as_deref() != Ok("skip");
+    if !may {
+        let test = test_name();
+        eprintln!("NOT TESTED: {test} mounts a file system, which takes root, and VIRTSTATD_LAB=skip");
+        note_skipped(&test);
+    }
+    may
+}
+
 /// Tells the gate, which counts: the test harness knows no skipping at run time.
 fn note_skipped(test: &str) {
     if let Some(file) = std::env::var_os("VIRTSTATD_SKIPPED") {

@@ -1,4 +1,4 @@
-//! Our own JSON: domains with counters, rates and ages, and the service's status.
+//! Our own JSON: domains with counters, rates and ages, the host itself, and the service's status.
 //!
 //! Units are in the field names. A field whose value was not obtained is absent. Field names are only added to.
 
@@ -6,6 +6,7 @@ mod changes;
 mod description;
 mod error;
 mod fields;
+mod host;
 mod life;
 mod list;
 mod lookup;
@@ -23,6 +24,7 @@ pub use self::changes::{Changes, changes};
 use self::description::Description;
 pub use self::error::{ErrorBody, ErrorText};
 pub use self::fields::Fields;
+pub use self::host::{HostJson, host};
 use self::life::LifeJson;
 pub use self::list::{DomainList, ListBody, domains};
 pub use self::lookup::{Found, Question, lookup, question};

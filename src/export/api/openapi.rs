@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::list::DomainList;
 use super::query::{MOST, STATES};
-use super::{Changes, DomainJson, ErrorBody, Fields, Found, Status};
+use super::{Changes, DomainJson, ErrorBody, Fields, Found, HostJson, Status};
 
 /// One path that is served.
 pub struct Endpoint {
@@ -73,6 +73,13 @@ pub const ENDPOINTS: &[Endpoint] = &[
         parameters: stream_parameters,
         answer: Answer::Text("text/event-stream"),
         errors: &[BAD_QUERY, (503, "too many streams are open")],
+    },
+    Endpoint {
+        path: "/api/v1/host",
+        purpose: "the host itself: CPUs, memory, network, free space",
+        parameters: Vec::new,
+        answer: Answer::Json(|generator| generator.subschema_for::<HostJson<'_>>()),
+        errors: &[(503, "the host was not looked at yet")],
     },
     Endpoint {
         path: "/api/v1/status",

@@ -210,11 +210,11 @@ impl Aged<()> {
 }
 
 /// The sample before the newest, and how long before.
-struct Before<'w, T>(Option<(&'w T, Duration)>);
+pub(super) struct Before<'w, T>(pub(super) Option<(&'w T, Duration)>);
 
 impl<'w, T> Before<'w, T> {
     /// How fast a counter grows.
-    fn rate(&self, newest: &T, counter: impl Fn(&T) -> Option<u64>) -> Option<f64> {
+    pub(super) fn rate(&self, newest: &T, counter: impl Fn(&T) -> Option<u64>) -> Option<f64> {
         let (previous, elapsed) = self.0?;
         per_second(counter(previous), counter(newest), elapsed)
     }
@@ -225,7 +225,7 @@ impl<'w, T> Before<'w, T> {
     }
 
     /// The same for a device of the sample.
-    fn device<D>(&self, find: impl FnOnce(&'w T) -> Option<&'w D>) -> Before<'w, D> {
+    pub(super) fn device<D>(&self, find: impl FnOnce(&'w T) -> Option<&'w D>) -> Before<'w, D> {
         Before(self.0.and_then(|(sample, elapsed)| Some((find(sample)?, elapsed))))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::host;
 use super::table::{AGE, Moving, UNRESPONSIVE, families};
 use crate::store::SelfMetrics;
 
@@ -23,6 +24,17 @@ What `/metrics` serves, in its order. This page is generated from the table in `
 
 ";
 
+const HOST_INTRODUCTION: &str = "
+## The host itself: off by default
+
+These are there only with `host-metrics = true` under `[export]`, since on most hosts node_exporter tells the same. They are of the
+host that virtstatd runs on, from its newest look (every 5 s by default), and leave /metrics when that is older than two and a half
+periods. JSON has them in any case ([`/api/v1/host`](api.md#get-apiv1host)).
+
+| name | type | unit | labels | source | what it is |
+|---|---|---|---|---|---|
+";
+
 /// The page.
 #[must_use]
 pub fn markdown(own: &SelfMetrics) -> String {
@@ -38,15 +50,20 @@ pub fn markdown(own: &SelfMetrics) -> String {
     for Moving { name, help, source, labels } in [UNRESPONSIVE, AGE] {
         let _ = writeln!(page, "| `{name}` | gauge | seconds | {labels} | {source} | {help} |");
     }
-    let (host, own): (Vec<_>, Vec<_>) =
+    let (of_domains, own): (Vec<_>, Vec<_>) =
         own.described().into_iter().partition(|(name, ..)| name.starts_with("libvirt_"));
-    for (name, kind, help) in host {
+    for (name, kind, help) in of_domains {
         let (unit, labels, source) = if kind == "histogram" {
             ("seconds", "le", "lifecycle events, /proc")
         } else {
             ("events", "reason", "lifecycle events")
         };
         let _ = writeln!(page, "| `{name}` | {kind} | {unit} | {labels} | {source} | {help} |");
+    }
+    page.push_str(HOST_INTRODUCTION);
+    for family in host::FAMILIES {
+        let (name, kind, unit, labels) = (family.name, family.kind.name(), family.unit, family.labels);
+        let _ = writeln!(page, "| `{name}` | {kind} | {unit} | {labels} | {} | {} |", family.source, family.help);
     }
     page.push_str("\n## The service itself\n\n| name | type | what it is |\n|---|---|---|\n");
     for (name, kind, help) in own {

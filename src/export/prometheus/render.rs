@@ -7,6 +7,7 @@ use flate2::Decompress;
 
 use super::ages::Ages;
 use super::gzip::{Deflate, Head};
+use super::host;
 use super::labels::LabelCache;
 use super::lines::Chunks;
 use super::packed::{Lease, Packed, Packing, Readers};
@@ -33,6 +34,8 @@ const TILE: usize = 256;
 pub struct Options {
     /// Does each sampled figure carry the time at which it was asked for?
     pub timestamps: bool,
+    /// Are the host's own figures there too?
+    pub host: bool,
 }
 
 /// One rendered snapshot, shared by all scrapes until the next.
@@ -44,6 +47,8 @@ pub struct Rendering {
     pub(super) incomplete: Option<Arc<str>>,
     pub(super) text: Text,
     pub(super) ages: Arc<Ages>,
+    /// Are the host's own figures wanted?
+    host: bool,
     /// When the next sample in it turns stale, so that it must be rendered anew.
     pub(super) stale_at: Option<Instant>,
 }
@@ -81,7 +86,7 @@ impl Rendering {
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
-    /// What differs from scrape to scrape: ages, and our own metrics.
+    /// What differs from scrape to scrape: ages, the host's own figures if they are wanted, and our own metrics.
     #[must_use]
     pub fn per_scrape(&self, store: &Store) -> Vec<u8> {
         let now = store.now();
@@ -91,12 +96,14 @@ impl Rendering {
         out
     }
 
-    /// Our own metrics.
+    /// The host's own figures if they are wanted, and our own metrics.
     pub(super) fn own(&self, store: &Store, now: Instant) -> String {
+        let mut text = if self.host { host::text(&store.host(), now) } else { String::new() };
         if let Some(sampled) = self.sampled {
             store.metrics.set_snapshot_age(now.saturating_duration_since(sampled.at));
         }
-        store.metrics.render()
+        text += &store.metrics.render();
+        text
     }
 
     /// How many bytes the domains' part takes in memory, compressed form included.
@@ -192,6 +199,7 @@ impl Renderer {
             incomplete: snapshot.incomplete.clone(),
             text,
             ages: Arc::new(ages),
+            host: self.options.host,
             stale_at: snapshot.next_staleness(now),
         };
         // A rendering may live for long; the figures that the store replaces meanwhile must not.
