@@ -13,13 +13,16 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use thiserror::Error;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::router::App;
 
 /// Connections served at once; more wait in the listen queue. A scraper, a few engines and people need a dozen.
 const CONNECTIONS: usize = 512;
+/// Threads that serve. One is enough for scrapers and engines; with two, a list of very many domains that is being made keeps
+/// nobody else waiting, and two CPUs can be used when everybody asks at once. More would take the host's.
+const THREADS: usize = 2;
 /// How long a connection may wait for its next request. Longer than Prometheus' default interval of a minute, so that a
 /// scraper keeps its connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
@@ -78,11 +81,12 @@ impl Listeners {
     }
 }
 
-/// A running server. It has a thread of its own, so that no number of clients can keep the daemon from hearing a signal.
+/// A running server. It has threads of its own, so that no number of clients can keep the daemon from hearing a signal.
 pub struct Server {
     asked: Vec<SocketAddr>,
     stop: watch::Sender<bool>,
-    ended: oneshot::Receiver<()>,
+    /// Closed when no thread serves any more.
+    ended: mpsc::Receiver<()>,
 }
 
 impl Server {
@@ -92,26 +96,29 @@ impl Server {
     /// If the thread or its event loop cannot be made.
     pub fn start(listeners: Listeners, app: &Arc<App>) -> io::Result<Self> {
         let (stop, stopped) = watch::channel(false);
-        let (end, ended) = oneshot::channel();
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (alive, ended) = mpsc::channel(1);
         let Listeners { asked, sockets } = listeners;
-        let sockets: Vec<TcpListener> = {
-            let _inside = runtime.enter();
-            sockets.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?
-        };
-        let app = Arc::clone(app);
-        thread::Builder::new().name("http".to_owned()).spawn(move || {
-            let places = Arc::new(Semaphore::new(CONNECTIONS));
-            runtime.block_on(async {
-                let mut tasks = JoinSet::new();
-                for socket in sockets {
-                    tasks.spawn(accept(socket, Arc::clone(&app), Arc::clone(&places), stopped.clone()));
-                }
-                tasks.join_all().await;
-            });
-            // Nobody may wait any more.
-            let _ = end.send(());
-        })?;
+        let places = Arc::new(Semaphore::new(CONNECTIONS));
+        for number in 0..THREADS {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let sockets: Vec<TcpListener> = {
+                let _inside = runtime.enter();
+                sockets.iter().map(|socket| TcpListener::from_std(socket.try_clone()?)).collect::<io::Result<_>>()?
+            };
+            let (app, places, stopped) = (Arc::clone(app), Arc::clone(&places), stopped.clone());
+            let alive = alive.clone();
+            thread::Builder::new().name(format!("http-{number}")).spawn(move || {
+                runtime.block_on(async {
+                    let mut tasks = JoinSet::new();
+                    for socket in sockets {
+                        tasks.spawn(accept(socket, Arc::clone(&app), Arc::clone(&places), stopped.clone()));
+                    }
+                    tasks.join_all().await;
+                });
+                // Whoever waits for the end of all waits for this.
+                drop(alive);
+            })?;
+        }
         Ok(Self { asked, stop, ended })
     }
 
@@ -122,9 +129,9 @@ impl Server {
     }
 
     /// Closes the listeners at once, and lets answers under way end within 700 ms.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         let _ = self.stop.send(true);
-        if tokio::time::timeout(FAREWELL + Duration::from_millis(300), self.ended).await.is_err() {
+        if tokio::time::timeout(FAREWELL + Duration::from_millis(300), self.ended.recv()).await.is_err() {
             tracing::warn!("the HTTP server is too busy to end in time");
         }
     }
