@@ -147,7 +147,7 @@ fn configuration_keys_are_only_added_to() {
     while let Some((key, value)) = open.pop() {
         match value {
             toml::Value::Table(table) => {
-                open.extend(table.iter().map(|(inner, value)| (format!("{key}.{inner}"), value)))
+                open.extend(table.iter().map(|(inner, value)| (format!("{key}.{inner}"), value)));
             }
             _ => drop(keys.insert(key)),
         }

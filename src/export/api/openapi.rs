@@ -6,7 +6,7 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
 use super::list::DomainList;
-use super::query::{MOST, STATES};
+use super::query::{MOST, PATTERN, PATTERNS, STATES};
 use super::{Changes, DomainJson, ErrorBody, Fields, Found, HostJson, Status};
 
 /// One path that is served.
@@ -50,21 +50,21 @@ pub const ENDPOINTS: &[Endpoint] = &[
         path: "/api/v1/domains",
         purpose: "every domain; ?state=, ?name=, ?metadata=, ?fields=, ?limit=",
         parameters: list_parameters,
-        answer: Answer::Json(|generator| generator.subschema_for::<DomainList<'_>>()),
+        answer: Answer::Json(SchemaGenerator::subschema_for::<DomainList<'_>>),
         errors: &[BAD_QUERY],
     },
     Endpoint {
         path: "/api/v1/domains/{uuid-or-name}",
         purpose: "one domain; ?fields=",
         parameters: domain_parameters,
-        answer: Answer::Json(|generator| generator.subschema_for::<DomainJson<'_>>()),
+        answer: Answer::Json(SchemaGenerator::subschema_for::<DomainJson<'_>>),
         errors: &[(400, "the path or the query string is not understood"), (404, "no such domain")],
     },
     Endpoint {
         path: "/api/v1/lookup",
         purpose: "which domain has this? ?mac=, ?ip=, ?nic=, ?disk=, ?pid=",
         parameters: lookup_parameters,
-        answer: Answer::Json(|generator| generator.subschema_for::<Found<'_>>()),
+        answer: Answer::Json(SchemaGenerator::subschema_for::<Found<'_>>),
         errors: &[BAD_QUERY, (404, "no domain has it"), (503, "the list of domains was not read yet")],
     },
     Endpoint {
@@ -78,14 +78,14 @@ pub const ENDPOINTS: &[Endpoint] = &[
         path: "/api/v1/host",
         purpose: "the host itself: CPUs, memory, network, free space",
         parameters: Vec::new,
-        answer: Answer::Json(|generator| generator.subschema_for::<HostJson<'_>>()),
+        answer: Answer::Json(SchemaGenerator::subschema_for::<HostJson<'_>>),
         errors: &[(503, "the host was not looked at yet")],
     },
     Endpoint {
         path: "/api/v1/status",
         purpose: "the service itself: connection, groups, ages",
         parameters: Vec::new,
-        answer: Answer::Json(|generator| generator.subschema_for::<Status<'_>>()),
+        answer: Answer::Json(SchemaGenerator::subschema_for::<Status<'_>>),
         errors: &[],
     },
     Endpoint {
@@ -99,14 +99,14 @@ pub const ENDPOINTS: &[Endpoint] = &[
         path: "/-/healthy",
         purpose: "200 while the service runs, 503 if a part of it stands still",
         parameters: Vec::new,
-        answer: Answer::Json(|generator| generator.subschema_for::<HealthyBody>()),
+        answer: Answer::Json(SchemaGenerator::subschema_for::<HealthyBody>),
         errors: &[(503, "a part of the service stands still")],
     },
     Endpoint {
         path: "/-/ready",
         purpose: "200 once every running domain was sampled, before that 503 and the reason",
         parameters: Vec::new,
-        answer: Answer::Json(|generator| generator.subschema_for::<HealthyBody>()),
+        answer: Answer::Json(SchemaGenerator::subschema_for::<HealthyBody>),
         errors: &[(503, "not yet; the message says what is missing")],
     },
     Endpoint { path: "/", purpose: "this list", parameters: Vec::new, answer: Answer::Text("text/plain"), errors: &[] },
@@ -190,7 +190,7 @@ fn operation(path: &str) -> String {
     if name.is_empty() { "index".to_owned() } else { name }
 }
 
-fn parameter(name: &str, description: &str, schema: Value) -> Value {
+fn parameter(name: &str, description: &str, schema: &Value) -> Value {
     json!({"name": name, "in": "query", "description": description, "schema": schema})
 }
 
@@ -201,18 +201,18 @@ fn comma_list(name: &str, description: &str, items: &[&str]) -> Value {
 }
 
 fn filters() -> Vec<Value> {
-    let pattern = json!({"type": "array", "maxItems": 8, "items": {"type": "string", "maxLength": 60}});
+    let patterns = |item: Value| json!({"type": "array", "maxItems": PATTERNS, "items": item});
     vec![
         comma_list("state", "domains in one of these states", &STATES),
         parameter(
             "name",
             "domains whose name is like one of these patterns, in which * is any text and ? any character",
-            pattern,
+            &patterns(json!({"type": "string", "maxLength": PATTERN})),
         ),
         parameter(
             "metadata",
             "domains with this metadata: a key as in description.metadata, or KEY=VALUE, where VALUE may be a pattern; if given several times, all of it",
-            json!({"type": "array", "maxItems": 8, "items": {"type": "string", "minLength": 1, "maxLength": 60, "pattern": "^[^=]"}}),
+            &patterns(json!({"type": "string", "minLength": 1, "maxLength": PATTERN, "pattern": "^[^=]"})),
         ),
         comma_list("fields", "write these fields of each domain and no others", Fields::names()),
     ]
@@ -220,16 +220,17 @@ fn filters() -> Vec<Value> {
 
 fn ages() -> Value {
     let description = "false leaves out ages and what else depends on the moment of asking, so that the ETag stays until there is something new";
-    parameter("ages", description, json!({"type": "boolean", "default": true}))
+    parameter("ages", description, &json!({"type": "boolean", "default": true}))
 }
 
 fn list_parameters() -> Vec<Value> {
-    let cursor = json!({"type": "string", "pattern": "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\\..{1,60}$"});
+    let cursor =
+        json!({"type": "string", "pattern": "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\\."});
     let mut parameters = filters();
     parameters.extend([
         ages(),
-        parameter("limit", "so many domains at most", json!({"type": "integer", "minimum": 1, "maximum": MOST})),
-        parameter("cursor", "go on where an answer ended: its next_cursor", cursor),
+        parameter("limit", "so many domains at most", &json!({"type": "integer", "minimum": 1, "maximum": MOST})),
+        parameter("cursor", "go on where an answer ended: its next_cursor", &cursor),
     ]);
     parameters
 }

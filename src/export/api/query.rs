@@ -13,10 +13,10 @@ pub(super) const STATES: [&str; 9] =
     ["no_state", "running", "blocked", "paused", "shutdown", "shutoff", "crashed", "pmsuspended", "unknown"];
 /// Domains that one answer may be limited to at most.
 pub(super) const MOST: usize = 100_000;
-/// A pattern is matched with each domain's name; none is as long as this.
-const PATTERN: usize = 256;
-/// Patterns of each kind.
-const PATTERNS: usize = 32;
+/// A pattern has so many characters at most; it is matched with each domain, and no name is longer.
+pub(super) const PATTERN: usize = 255;
+/// Patterns of each kind at most.
+pub(super) const PATTERNS: usize = 8;
 
 /// Which domains, and what of each.
 #[derive(Debug, Clone, PartialEq)]
@@ -134,14 +134,17 @@ impl Query {
                     self.states.push(state.to_owned());
                 }
             }
-            "name" => self.names.push(pattern(name, value, self.names.len())?),
+            "name" => {
+                check(name, value, self.names.len())?;
+                self.names.push(WildMatch::new(value));
+            }
             "metadata" => {
+                check(name, value, self.metadata.len())?;
                 let (key, wanted) = value.split_once('=').map_or((value, None), |(key, wanted)| (key, Some(wanted)));
                 if key.is_empty() {
                     return Err("metadata wants a key, as in metadata=nova:instance/nova:name or, with a value or pattern, metadata=app/tier=gold*".to_owned());
                 }
-                let wanted = wanted.map(|wanted| pattern(name, wanted, self.metadata.len())).transpose()?;
-                self.metadata.push((key.to_owned(), wanted));
+                self.metadata.push((key.to_owned(), wanted.map(WildMatch::new)));
             }
             "fields" => self.fields = Fields::parse(value)?,
             "ages" => {
@@ -185,14 +188,16 @@ impl Query {
     }
 }
 
-fn pattern(parameter: &str, text: &str, before: usize) -> Result<WildMatch, String> {
-    if text.len() > PATTERN {
-        return Err(format!("{parameter} is a pattern of {} bytes; {PATTERN} are possible", text.len()));
+/// May there be one more pattern, and of that length?
+fn check(parameter: &str, text: &str, before: usize) -> Result<(), String> {
+    let length = text.chars().count();
+    if length > PATTERN {
+        return Err(format!("{parameter} is a pattern of {length} characters; {PATTERN} are possible"));
     }
     if before >= PATTERNS {
         return Err(format!("{parameter} is given more than {PATTERNS} times"));
     }
-    Ok(WildMatch::new(text))
+    Ok(())
 }
 
 #[cfg(test)]
@@ -236,9 +241,9 @@ mod tests {
             assert!(error.contains(word), "{bad}: {error}");
         }
         let long = format!("name={}", "a".repeat(PATTERN + 1));
-        assert!(Query::of_list(Some(&long)).expect_err("long").contains("pattern of 257 bytes"));
+        assert!(Query::of_list(Some(&long)).expect_err("long").contains("pattern of 256 characters"));
         let many = "name=a&".repeat(PATTERNS + 1);
-        assert!(Query::of_list(Some(&many)).expect_err("many").contains("more than 32 times"));
+        assert!(Query::of_list(Some(&many)).expect_err("many").contains("more than 8 times"));
         assert!(Query::of_domain(Some("limit=1")).expect_err("not here").contains("there are fields, ages"));
     }
 
