@@ -239,7 +239,7 @@ fn a_slow_reader_holds_one_part_and_loses_what_is_far_out_of_date() {
     let next: Vec<_> = readers.iter_mut().map(|reader| reader.next_part().map(|part| part.is_ok())).collect();
     assert_eq!(next, [Some(false), Some(true), Some(true), Some(true)]);
     assert!(readers[0].next_part().is_none(), "nothing comes after an error");
-    assert_eq!(TooSlow.to_string(), "the client is too slow: what it was to get is two renderings old");
+    assert_eq!(TooSlow.to_string(), "the client is too slow: what it was to get is out of date by far");
 }
 
 #[test]
