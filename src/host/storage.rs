@@ -80,7 +80,7 @@ fn mount_points(table: &[u8]) -> Vec<Arc<str>> {
 }
 
 /// Blanks, backslashes and the like are written as a backslash and three octal digits.
-fn unescape(field: &[u8]) -> Option<String> {
+pub(super) fn unescape(field: &[u8]) -> Option<String> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let [first, after @ ..] = rest {

@@ -84,18 +84,19 @@ struct Kept {
 impl Pages {
     /// The page of a domain in this second.
     pub(super) fn get(&self, domain: &Arc<Domain>, second: Instant, make: impl FnOnce() -> Page) -> Arc<Page> {
-        let mut kept = self.kept.lock();
         let address = Arc::as_ptr(domain).addr();
-        if let Some(it) = kept.get(&address).filter(|it| it.second == second) {
+        if let Some(it) = self.kept.lock().get(&address).filter(|it| it.second == second) {
             return Arc::clone(&it.page);
         }
+        // Not under the lock, which others need meanwhile.
+        let page = Arc::new(make());
+        let mut kept = self.kept.lock();
         if kept.len() >= KEPT {
             kept.retain(|_, it| it.second == second);
             if kept.len() >= KEPT {
                 kept.clear();
             }
         }
-        let page = Arc::new(make());
         kept.insert(address, Kept { _domain: Arc::clone(domain), second, page: Arc::clone(&page) });
         page
     }

@@ -19,7 +19,7 @@ use crate::export::api::{ErrorBody, ErrorText, ListBody};
 use crate::export::prometheus::Stream;
 
 /// A list holds its snapshot while it is sent. Two periods' worth of figures is what that may cost.
-const LIST_TIME: Duration = Duration::from_secs(30);
+pub(super) const LIST_TIME: Duration = Duration::from_secs(30);
 
 /// A body of parts that are there, which may be shared with other answers, and of a rest that is made while it is sent.
 #[derive(Default)]

@@ -112,7 +112,7 @@ impl App {
         let response = match label {
             METRICS => self.metrics(headers).await,
             DOMAINS => self.list(snapshot, asked),
-            LOOKUP => lookup(&snapshot, asked, self.store.stamp().wall),
+            LOOKUP => lookup(&self.store, &snapshot, asked),
             STREAM => self.stream(asked),
             HOST => match api::host(&self.store.host(), asked.second) {
                 Some(host) => Page::new(&host).answer(headers),
@@ -222,7 +222,7 @@ fn bad_query(message: &str) -> Response<Parts> {
     response::error(StatusCode::BAD_REQUEST, "bad_query", message)
 }
 
-fn lookup(snapshot: &Snapshot, asked: Asked<'_>, now: SystemTime) -> Response<Parts> {
+fn lookup(store: &Store, snapshot: &Snapshot, asked: Asked<'_>) -> Response<Parts> {
     let question = match api::question(asked.query) {
         Ok(question) => question,
         Err(message) => return bad_query(&message),
@@ -231,7 +231,7 @@ fn lookup(snapshot: &Snapshot, asked: Asked<'_>, now: SystemTime) -> Response<Pa
         let message = "the list of domains was not read yet";
         return response::error(StatusCode::SERVICE_UNAVAILABLE, "not_ready", message);
     }
-    match api::lookup(snapshot, &question, now) {
+    match api::lookup(snapshot, &question, store.stamp()) {
         Ok(found) => Page::new(&found).answer(asked.headers),
         Err(message) => response::error(StatusCode::NOT_FOUND, "domain_not_found", &message),
     }

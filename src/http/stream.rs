@@ -1,33 +1,37 @@
-//! `/api/v1/stream`: server-sent events, first with everything, then with what each new snapshot changes.
+//! `/api/v1/stream`: server-sent events, first with everything, then with what new snapshots change.
 //!
-//! A task per client makes the messages, and waits while the client has not taken the last ones. Snapshots that come meanwhile
-//! are told in one message.
+//! A task per client makes the messages, in pieces, and waits while the client has not taken the last ones. Snapshots that come
+//! meanwhile are told in one message.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::export::api::{self, ListBody, Query};
+use super::response::LIST_TIME;
+use crate::export::api::{Changes, ListBody, Query};
 use crate::store::{Snapshot, Store};
 
 /// Streams that are open at most; each holds a snapshot.
 pub(super) const STREAMS: usize = 64;
-/// Without news a line is sent after this, so that both sides notice when the other is gone.
+/// When nothing was sent for this long a line is, so that both sides notice when the other is gone.
 const HEARTBEAT: Duration = Duration::from_secs(15);
-/// A client that takes nothing for this long is let go: it holds a snapshot that nobody else needs.
+/// Who takes nothing for this long is let go, as is who takes longer than [`LIST_TIME`] for one message: a snapshot is held for
+/// it that nobody else needs.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Pieces that may wait to be sent.
 const PIECES: usize = 4;
+/// A turn of sampling makes many snapshots; those that come within this time are told together.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// Begins a stream; it ends when the receiver is dropped.
 pub(super) fn open(store: Arc<Store>, query: Query, place: OwnedSemaphorePermit) -> mpsc::Receiver<Bytes> {
     let (sender, receiver) = mpsc::channel(PIECES);
     tokio::spawn(async move {
         // Ends when the client is gone, or too slow.
-        let _ = Stream { sender, query }.run(&store).await;
+        let _ = Stream { sender, query, sent: Instant::now() }.run(&store).await;
         drop(place);
     });
     receiver
@@ -36,23 +40,29 @@ pub(super) fn open(store: Arc<Store>, query: Query, place: OwnedSemaphorePermit)
 struct Stream {
     sender: mpsc::Sender<Bytes>,
     query: Query,
+    /// When something was sent last.
+    sent: Instant,
 }
 
 impl Stream {
-    async fn run(&self, store: &Store) -> Option<()> {
+    async fn run(&mut self, store: &Store) -> Option<()> {
         let mut news = store.watch();
         news.mark_unchanged();
         let mut told = store.snapshot();
-        self.everything(&told, store).await?;
+        let list = ListBody::new(Arc::clone(&told), self.query.clone(), store.now(), false);
+        // A list ends with a newline of its own.
+        timeout(LIST_TIME, self.message("snapshot", told.sequence, list, "\n")).await.ok()??;
         loop {
             let came = tokio::select! {
-                came = timeout(HEARTBEAT, news.changed()) => came,
+                came = timeout_at(self.sent + HEARTBEAT, news.changed()) => came,
                 () = self.sender.closed() => return None,
             };
             match came {
                 Err(_) => self.send(Bytes::from_static(b": still here\n\n")).await?,
                 Ok(Err(_)) => return None,
                 Ok(Ok(())) => {
+                    sleep(GATHER).await;
+                    news.mark_unchanged();
                     let next = store.snapshot();
                     self.changes(&told, &next).await?;
                     told = next;
@@ -61,31 +71,44 @@ impl Stream {
         }
     }
 
-    async fn everything(&self, snapshot: &Arc<Snapshot>, store: &Store) -> Option<()> {
-        self.send(format!("event: snapshot\nid: {}\ndata: ", snapshot.sequence).into()).await?;
-        let mut list = ListBody::new(Arc::clone(snapshot), self.query.clone(), store.now(), false);
-        while let Some(piece) = list.next_piece() {
+    async fn changes(&mut self, told: &Snapshot, next: &Arc<Snapshot>) -> Option<()> {
+        let Some(changes) = Changes::between(told, next, &self.query) else { return Some(()) };
+        timeout(LIST_TIME, self.message("change", next.sequence, changes, "\n\n")).await.ok()?
+    }
+
+    /// Sends a message, its data a piece at a time.
+    async fn message(&mut self, kind: &str, id: u64, mut data: impl Pieces, end: &'static str) -> Option<()> {
+        self.send(format!("event: {kind}\nid: {id}\ndata: ").into()).await?;
+        while let Some(piece) = data.next() {
             if !piece.is_empty() {
                 self.send(piece).await?;
             }
-            // What is sent to this client is made by the thread that serves them all.
+            // What is sent to this client is made by the threads that serve them all.
             tokio::task::yield_now().await;
         }
-        self.send(Bytes::from_static(b"\n")).await
+        self.send(Bytes::from_static(end.as_bytes())).await
     }
 
-    async fn changes(&self, told: &Snapshot, next: &Snapshot) -> Option<()> {
-        let Some(changes) = api::changes(told, next, &self.query) else { return Some(()) };
-        let mut message = format!("event: change\nid: {}\ndata: ", next.sequence).into_bytes();
-        if let Err(error) = serde_json::to_writer(&mut message, &changes) {
-            tracing::error!(%error, "a change could not be written as JSON; this is a bug");
-            return None;
-        }
-        message.extend_from_slice(b"\n\n");
-        self.send(message.into()).await
+    async fn send(&mut self, piece: Bytes) -> Option<()> {
+        timeout(PATIENCE, self.sender.send(piece)).await.ok()?.ok()?;
+        self.sent = Instant::now();
+        Some(())
     }
+}
 
-    async fn send(&self, piece: Bytes) -> Option<()> {
-        timeout(PATIENCE, self.sender.send(piece)).await.ok()?.ok()
+/// What is made a piece at a time.
+trait Pieces {
+    fn next(&mut self) -> Option<Bytes>;
+}
+
+impl Pieces for ListBody {
+    fn next(&mut self) -> Option<Bytes> {
+        self.next_piece()
+    }
+}
+
+impl Pieces for Changes {
+    fn next(&mut self) -> Option<Bytes> {
+        self.next_piece()
     }
 }

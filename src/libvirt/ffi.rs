@@ -22,7 +22,7 @@ use virt::error::Error;
 use virt::sys;
 
 use super::decode::Value;
-use crate::model::{BlockInfo, DomainId, EventSink, Group, GroupSet, Lease, RunId};
+use crate::model::{BlockInfo, DomainId, EventSink, Group, GroupSet, RunId};
 
 /// Sets glibc's allocator, which is libvirt.so's.
 ///
@@ -80,11 +80,6 @@ impl Connection {
             unsafe { libc::free(list.cast()) };
         }
         Ok(handles)
-    }
-
-    /// What libvirt's networks have lent.
-    pub(super) fn leases(&self) -> Result<Vec<Lease>, Error> {
-        networks::leases(&self.connect)
     }
 
     /// Sends what happens to all domains to `sink`, and to no earlier one.

@@ -4,7 +4,7 @@
 //! nothing that can hang: how full file systems are is asked by others ([`super::spaces`]).
 
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
@@ -14,10 +14,10 @@ use crate::config::Host;
 use crate::model::host::{HostSource, Spaces};
 use crate::store::Store;
 
-/// A running host lane. Dropping it ends it; looks that hang end on their own, and nobody waits for them.
+/// A running host lane. Dropping it ends its thread, and nobody waits for that: a network card that does not answer its driver
+/// keeps who asks for its speed, and would keep us. Looks at paths that hang end on their own as well.
 pub struct HostLane {
-    settings: Option<Sender<Host>>,
-    thread: Option<JoinHandle<()>>,
+    settings: Sender<Host>,
 }
 
 impl HostLane {
@@ -33,25 +33,14 @@ impl HostLane {
     ) -> std::io::Result<Self> {
         let (sender, changes) = unbounded();
         let mut turns = Turns::new(settings, source, spaces, store);
-        let thread = thread::Builder::new().name("host".to_owned()).spawn(move || run(&mut turns, &changes))?;
-        Ok(Self { settings: Some(sender), thread: Some(thread) })
+        thread::Builder::new().name("host".to_owned()).spawn(move || run(&mut turns, &changes))?;
+        Ok(Self { settings: sender })
     }
 
     /// Puts other settings in force.
     pub fn set(&self, settings: &Host) {
-        if let Some(sender) = &self.settings {
-            // Only a thread that panicked does not listen.
-            let _ = sender.send(settings.clone());
-        }
-    }
-}
-
-impl Drop for HostLane {
-    fn drop(&mut self) {
-        drop(self.settings.take());
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the host lane panicked; this is a bug of virtstatd");
-        }
+        // Only a thread that panicked does not listen.
+        let _ = self.settings.send(settings.clone());
     }
 }
 

@@ -248,8 +248,9 @@ impl Workshop {
                 drop(outdated);
                 let mut source = self.factory.open()?;
                 if let Some(events) = &self.events {
-                    let sink = events.sink(source.peer());
+                    let (sink, listening) = events.sink(source.peer());
                     source.watch(sink)?;
+                    listening.begins();
                 }
                 opening.store(false, Ordering::Release);
                 (epoch, source)

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use crate::model::{Lease, Mac};
 
@@ -13,13 +13,14 @@ pub struct Leases {
     by_address: Arc<HashMap<IpAddr, Lease>>,
     /// Why nothing is known, in words.
     problem: Option<Arc<str>>,
-    known: bool,
+    /// When they were read; `None` before the first time.
+    read: Option<Instant>,
 }
 
 impl Leases {
-    pub(super) fn new(leases: &[Lease]) -> Self {
+    pub(super) fn new(leases: &[Lease], read: Instant) -> Self {
         let by_address = leases.iter().map(|lease| (canonical(lease.address), *lease)).collect();
-        Self { by_address: Arc::new(by_address), problem: None, known: true }
+        Self { by_address: Arc::new(by_address), problem: None, read: Some(read) }
     }
 
     pub(super) fn unknown(problem: &str) -> Self {
@@ -36,11 +37,16 @@ impl Leases {
     /// Why no lease is known; `None` if they are.
     #[must_use]
     pub fn problem(&self) -> Option<&str> {
-        match &self.problem {
-            Some(problem) => Some(problem),
-            None if self.known => None,
-            None => Some("they were not read yet"),
+        match (&self.problem, self.read) {
+            (Some(problem), _) => Some(problem),
+            (None, Some(_)) => None,
+            (None, None) => Some("they were not read yet"),
         }
+    }
+
+    /// When they were read.
+    pub(super) fn read(&self) -> Option<Instant> {
+        self.read
     }
 }
 

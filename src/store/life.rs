@@ -164,9 +164,11 @@ impl Runs {
         life.starts += 1;
     }
 
-    /// Whoever numbers the runs may begin anew: of the numbers before only that of the present run still means something.
+    /// Whoever numbers the runs may begin anew: of the numbers before only those still mean something that guests run under, and
+    /// that keep them: that of the present run, and of one that was told and is not listed yet.
     pub(super) fn forget_numbers(&mut self, present: Option<RunId>) {
-        self.counted.retain(|counted| Some(*counted) == present);
+        let told = self.told.as_ref().filter(|told| !told.is_present).map(|told| told.run);
+        self.counted.retain(|counted| Some(*counted) == present || Some(*counted) == told);
     }
 
     /// Takes in an event; `present` is the run that is known.
@@ -195,7 +197,8 @@ impl Runs {
         self.process = Some(started);
         // As the wall clock goes now: what it showed then may have been wrong.
         let ago = now.since_boot.saturating_sub(started);
-        life.start = now.stamp.wall.checked_sub(ago).map(|at| Start { at, source: StartSource::Process });
+        let at = now.stamp.wall.checked_sub(ago).filter(|at| *at >= SystemTime::UNIX_EPOCH);
+        life.start = at.map(|at| Start { at, source: StartSource::Process });
         true
     }
 

@@ -1,6 +1,7 @@
 //! The immutable picture that exporters read.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use super::leases::Leases;
 use super::life::Life;
 use super::window::{Sampled, Window, Windows};
 use crate::model::{
-    Block, BlockInfo, DomainDescription, DomainHealth, DomainId, Group, HostVersions, RunId, Stamp, StateSample,
+    Block, BlockInfo, DomainDescription, DomainHealth, DomainId, Group, HostVersions, Mac, RunId, Stamp, StateSample,
 };
 
 /// One domain: who it is, what its XML says, and its samples.
@@ -215,6 +216,20 @@ impl Snapshot {
         let mut places: Vec<usize> = self.directory.find(key).iter().filter_map(|id| self.order.place(*id)).collect();
         places.sort_unstable();
         places.into_iter().filter_map(|place| self.domains.get(place)).collect()
+    }
+
+    /// The NIC that has this address, as far as libvirt's networks lent it.
+    ///
+    /// # Errors
+    /// Why leases are not known, in words.
+    pub fn leased(&self, address: IpAddr, now: Stamp) -> Result<Option<Mac>, &str> {
+        if let Some(problem) = self.leases.problem() {
+            return Err(problem);
+        }
+        // They are read with the list, and turn old with it.
+        let age = |read: Instant| now.at.saturating_duration_since(read);
+        let is_old = self.leases.read().zip(self.stale_after.list).is_some_and(|(read, limit)| age(read) > limit);
+        if is_old { Err("they could not be read for a while") } else { Ok(self.leases.mac(address, now.wall)) }
     }
 
     /// The figures of a window, if they are fresh enough to be exported as current.

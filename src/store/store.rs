@@ -325,12 +325,11 @@ impl Store {
 
     /// Takes the addresses that networks lent, or why they are not known.
     pub fn apply_leases(&self, leases: Result<&[Lease], &str>) {
-        let leases = leases.map_or_else(Leases::unknown, Leases::new);
+        let now = self.clock.now();
+        let leases = leases.map_or_else(Leases::unknown, |leases| Leases::new(leases, now));
         let mut state = self.state.lock();
-        if state.leases != leases {
-            state.leases = leases;
-            self.publish(&mut state);
-        }
+        state.leases = leases;
+        self.publish(&mut state);
     }
 
     /// What the next inventory call need not read, with `full` and `refresh` as the caller wants.

@@ -19,10 +19,11 @@ use virtstatd::clock::{Clock as _, ManualClock};
 use virtstatd::export::prometheus;
 use virtstatd::http::{App, Listeners, Server};
 use virtstatd::model::{
-    BulkReply, BulkRequest, CpuSample, DomainDescription, DomainId, DomainRecord, Figures, Group, InventoryReply,
-    ListedDomain, Metadata, NicDescription, RunId, Scope, Stamp, StateSample,
+    BlockInfo, BulkReply, BulkRequest, CpuSample, DomainDescription, DomainEvent, DomainHealth, DomainId, DomainRecord,
+    Figures, Group, Happened, InventoryReply, ListedDomain, Metadata, NicDescription, PauseReason, RunId, Scope, Stamp,
+    StateSample,
 };
-use virtstatd::store::{StaleAfter, Store};
+use virtstatd::store::{BlockInfoAnswer, StaleAfter, Store};
 
 /// A guest of a host of our own making.
 #[derive(Debug, Clone, PartialEq)]
@@ -117,6 +118,31 @@ impl Host {
         let scope = Scope::Only(running.map(Guest::id).collect());
         let groups = [Group::State, Group::Cpu].into_iter().collect();
         self.store.apply_bulk(self.stamp(), &BulkRequest { groups, scope }, reply);
+    }
+
+    fn set_ill(&self, number: u8, ill: bool) {
+        let health = DomainHealth { unresponsive_since: ill.then(|| self.stamp()), ..DomainHealth::default() };
+        self.store.apply_health(vec![(DomainId::from_bytes([number; 16]), health)]);
+    }
+
+    /// libvirt announces it.
+    fn pause(&self, number: u8) {
+        let what = Happened::Paused(PauseReason::Paused);
+        let event = DomainEvent { id: DomainId::from_bytes([number; 16]), run: None, what };
+        self.store.apply_event(self.store.moment(), &event);
+    }
+
+    fn set_size(&self, number: u8, bytes: u64) {
+        let id = DomainId::from_bytes([number; 16]);
+        let run = self.store.snapshot().get(id).and_then(|domain| domain.run);
+        let info = Some(BlockInfo { capacity_bytes: Some(bytes), ..BlockInfo::default() });
+        self.store.apply_block_infos(vec![BlockInfoAnswer {
+            started: self.stamp(),
+            id,
+            run,
+            target: "vda".into(),
+            info,
+        }]);
     }
 
     fn get(&self, path: &str) -> Answer {

@@ -88,7 +88,8 @@ fn no_bytes_make_an_internal_error() {
     ] {
         let status = status_of(&host, &bytes);
         // A server that closes on what it has not read may lose its own words on the way.
-        assert!(status.is_none_or(|status| statuses.contains(&status)), "{name}: {status:?}");
+        let may_be_lost = bytes.len() > 10_000;
+        assert!(status.map_or(may_be_lost, |status| statuses.contains(&status)), "{name}: {status:?}");
     }
     assert_eq!(host.get("/api/v1/domains/web").status, 200, "and it goes on");
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use proptest::prelude::*;
 use serde_json::Value;
@@ -84,6 +85,8 @@ impl Follower {
     /// Follows until it has the newest snapshot, or nothing of it is new here.
     fn catch_up(&mut self, host: &Host, query: &str) {
         let list = || -> BTreeMap<String, Value> {
+            // The stream always says which domain.
+            let query = query.replace("fields=", "fields=uuid,name,");
             let list = host.get(&format!("/api/v1/domains?ages=false&{query}")).json();
             let domains = list["domains"].as_array().unwrap().clone();
             domains.into_iter().map(|domain| (domain["uuid"].as_str().unwrap().to_owned(), domain)).collect()
@@ -135,6 +138,40 @@ fn who_leaves_the_filter_is_removed_and_who_enters_is_whole() {
 }
 
 #[test]
+fn who_is_told_nothing_gets_a_sign_of_life_though_others_have_news() {
+    let guests = [Guest::new(1, "web", 1)];
+    let host = Host::new(&guests);
+    let mut follower = Follower::new(&host, "name=nobody");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for step in 1.. {
+                if done.load(Ordering::Relaxed) {
+                    break;
+                }
+                host.sample(&guests, step);
+                std::thread::sleep(std::time::Duration::from_millis(200));
+            }
+        });
+        assert_eq!(follower.line(), ": still here\n\n");
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_great_change_comes_whole() {
+    let mut guests: Vec<Guest> = (0..=255).map(|n| Guest::new(n, &format!("{n:03}-{}", "x".repeat(3000)), 1)).collect();
+    let host = Host::new(&guests);
+    let mut follower = Follower::new(&host, "");
+    guests.iter_mut().for_each(|guest| guest.state = 3);
+    guests.truncate(200);
+    host.list(&guests);
+    host.sample(&guests, 3);
+    follower.catch_up(&host, "");
+    assert_eq!(follower.domains.len(), 200);
+}
+
+#[test]
 fn no_more_than_so_many_streams_are_open_and_places_come_back() {
     let host = Host::new(&[Guest::new(1, "web", 1)]);
     let mut open: Vec<Follower> = (0..64).map(|_| Follower::new(&host, "")).collect();
@@ -163,6 +200,9 @@ enum Happening {
     Go(usize),
     Come(usize),
     Tag(usize),
+    Ill(usize, bool),
+    Pause(usize),
+    Sizes(usize, u64),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -174,6 +214,9 @@ fn happening() -> impl Strategy<Value = Happening> {
         (0_usize..5).prop_map(Happening::Go),
         (0_usize..5).prop_map(Happening::Come),
         (0_usize..5).prop_map(Happening::Tag),
+        (0_usize..5, any::<bool>()).prop_map(|(guest, ill)| Happening::Ill(guest, ill)),
+        (0_usize..5).prop_map(Happening::Pause),
+        (0_usize..5, 1_u64..1000).prop_map(|(guest, bytes)| Happening::Sizes(guest, bytes)),
     ]
 }
 
@@ -181,8 +224,9 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
-    fn who_follows_has_the_same_picture(happenings in prop::collection::vec(happening(), 1..30), query in 0_usize..3) {
-        let query = ["", "state=running,paused", "name=*1*&fields=uuid,name,state,samples.cpu"][query];
+    fn who_follows_has_the_same_picture(happenings in prop::collection::vec(happening(), 1..30), query in 0_usize..4) {
+        let queries = ["", "state=running,paused", "name=*1*&fields=state,samples.cpu", "fields=samples.block_info,life"];
+        let query = queries[query];
         let mut guests: Vec<Option<Guest>> = (0..5).map(|n| Some(Guest::new(n, &format!("g{n}"), 1))).collect();
         let present = |guests: &[Option<Guest>]| -> Vec<Guest> { guests.iter().flatten().cloned().collect() };
         let host = Host::new(&present(&guests));
@@ -198,6 +242,9 @@ proptest! {
                 Happening::State(at, state) => guests[at].iter_mut().for_each(|it| it.state = state),
                 Happening::Restart(at) => guests[at].iter_mut().for_each(|it| it.run += 1),
                 Happening::Rename(at, name) => guests[at].iter_mut().for_each(|it| it.name = format!("n{at}-{name}")),
+                Happening::Ill(at, ill) => host.set_ill(u8::try_from(at).unwrap(), ill),
+                Happening::Pause(at) => host.pause(u8::try_from(at).unwrap()),
+                Happening::Sizes(at, bytes) => host.set_size(u8::try_from(at).unwrap(), bytes),
                 Happening::Tag(at) => guests[at].iter_mut().for_each(|it| it.metadata.push(("a", "b"))),
             }
             host.list(&present(&guests));

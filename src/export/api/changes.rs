@@ -1,10 +1,12 @@
-//! What differs between two snapshots, for who follows them.
+//! What differs between two snapshots, for who follows them; written in pieces, as lists are.
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::list::PIECE;
 use super::{DomainJson, Fields, Form, Query, domain, rfc3339};
 use crate::model::Group;
 use crate::store::{Domain, Snapshot};
@@ -12,14 +14,14 @@ use crate::store::{Domain, Snapshot};
 /// One message of `/api/v1/stream` after the first.
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "Change")]
-pub struct Changes<'a> {
+pub(super) struct Change<'a> {
     sequence: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     sampled_at: Option<String>,
-    /// Domains that are new, or of which something is.
-    domains: Vec<Changed<'a>>,
     /// UUIDs of domains that are no more, or not asked for any more.
     removed: Vec<String>,
+    /// Domains that are new, or of which something is.
+    domains: Vec<Changed<'a>>,
 }
 
 /// A domain of which something is new.
@@ -32,40 +34,103 @@ struct Changed<'a> {
     domain: DomainJson<'a>,
 }
 
-/// What is new in `next`, of what a query asks for; `None` if that is nothing.
-#[must_use]
-pub fn changes<'a>(before: &Snapshot, next: &'a Snapshot, query: &Query) -> Option<Changes<'a>> {
-    let mut domains = Vec::new();
-    // Most are the same, and at the same place.
-    let is_same = |place: usize, it: &Arc<Domain>| before.domains.get(place).is_some_and(|old| Arc::ptr_eq(old, it));
-    for (place, it) in next.domains.iter().enumerate() {
-        if is_same(place, it) || !query.wants(it) {
-            continue;
-        }
-        let fields = match before.get(it.id).filter(|old| query.wants(old)) {
-            Some(old) if Arc::ptr_eq(old, it) => continue,
-            Some(old) => new_samples(old, it),
-            None => None,
+/// What is new, about to be written.
+pub struct Changes {
+    snapshot: Arc<Snapshot>,
+    /// Each domain's place in the snapshot, and the fields that are new; `None` if all of it is to be written.
+    domains: Vec<(usize, Option<Fields>)>,
+    removed: Vec<String>,
+    /// What is written of a domain of which all is.
+    fields: Fields,
+    written: usize,
+    begun: bool,
+}
+
+impl Changes {
+    /// What of `next` is new to who knows `before`, of what a query asks for; `None` if that is nothing.
+    #[must_use]
+    pub fn between(before: &Snapshot, next: &Arc<Snapshot>, query: &Query) -> Option<Self> {
+        let mut changes = Self {
+            snapshot: Arc::clone(next),
+            domains: Vec::new(),
+            removed: Vec::new(),
+            fields: query.fields,
+            written: 0,
+            begun: false,
         };
-        let chosen = fields.map_or(query.fields, |fields| fields.and(query.fields));
-        if fields.is_some() && chosen.is_empty() {
-            continue;
+        let mut old = before.domains.iter();
+        let mut new = next.domains.iter().enumerate();
+        // Most are the same, and at the same place: two pointers.
+        loop {
+            match (old.next(), new.next()) {
+                (Some(old), Some((_, new))) if Arc::ptr_eq(old, new) => {}
+                (None, None) => break,
+                (old, new) => {
+                    if let Some((place, it)) = new {
+                        changes.look_at(place, it, before, query);
+                    }
+                    if let Some(old) = old.filter(|old| query.wants(old))
+                        && next.get(old.id).is_none_or(|it| !query.wants(it))
+                    {
+                        changes.removed.push(old.id.to_string());
+                    }
+                }
+            }
         }
-        let form = Form { fields: chosen.or(Fields::NAMES), at: None };
-        domains.push(Changed { whole: fields.is_none(), domain: domain(next, it, form) });
+        (!changes.domains.is_empty() || !changes.removed.is_empty()).then_some(changes)
     }
-    let is_shown = |place: usize, old: &Arc<Domain>| {
-        let same = next.domains.get(place).is_some_and(|it| Arc::ptr_eq(old, it));
-        same || next.get(old.id).is_some_and(|it| query.wants(it))
-    };
-    let gone = before.domains.iter().enumerate().filter(|(place, old)| query.wants(old) && !is_shown(*place, old));
-    let removed: Vec<String> = gone.map(|(_, old)| old.id.to_string()).collect();
-    (!domains.is_empty() || !removed.is_empty()).then(|| Changes {
-        sequence: next.sequence,
-        sampled_at: next.sampled.map(|stamp| rfc3339(stamp.wall)),
-        domains,
-        removed,
-    })
+
+    fn look_at(&mut self, place: usize, it: &Arc<Domain>, before: &Snapshot, query: &Query) {
+        if !query.wants(it) {
+            return;
+        }
+        match before.get(it.id).filter(|old| query.wants(old)) {
+            Some(old) if Arc::ptr_eq(old, it) => {}
+            Some(old) => match new_samples(old, it).map(|fields| fields.and(query.fields)) {
+                Some(fields) if fields.is_empty() => {}
+                fields => self.domains.push((place, fields)),
+            },
+            None => self.domains.push((place, None)),
+        }
+    }
+
+    /// Writes the next piece; `None` at the end.
+    pub fn next_piece(&mut self) -> Option<Bytes> {
+        if self.written > self.domains.len() {
+            return None;
+        }
+        let mut text = Vec::new();
+        if !std::mem::replace(&mut self.begun, true) {
+            let change = Change {
+                sequence: self.snapshot.sequence,
+                sampled_at: self.snapshot.sampled.map(|stamp| rfc3339(stamp.wall)),
+                removed: std::mem::take(&mut self.removed),
+                domains: Vec::new(),
+            };
+            let head = serde_json::to_vec(&change).unwrap_or_default();
+            // The list stays open.
+            text.extend_from_slice(head.strip_suffix(b"]}").unwrap_or(&head));
+        }
+        while let Some((place, fields)) = self.domains.get(self.written) {
+            if text.len() >= PIECE {
+                return Some(text.into());
+            }
+            if self.written > 0 {
+                text.push(b',');
+            }
+            self.written += 1;
+            let Some(it) = self.snapshot.domains.get(*place) else { continue };
+            let form = Form { fields: fields.unwrap_or(self.fields).or(Fields::NAMES), at: None };
+            let changed = Changed { whole: fields.is_none(), domain: domain(&self.snapshot, it, form) };
+            if let Err(error) = serde_json::to_writer(&mut text, &changed) {
+                tracing::error!(%error, "a domain could not be written as JSON; this is a bug");
+            }
+        }
+        text.extend_from_slice(b"]}");
+        // Beyond the last.
+        self.written += 1;
+        Some(text.into())
+    }
 }
 
 /// The groups that have another sample, if nothing else changed.

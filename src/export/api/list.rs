@@ -14,7 +14,7 @@ use super::{Cursor, DomainJson, Form, Query, age, domain, rfc3339};
 use crate::store::Snapshot;
 
 /// A piece is about so long.
-const PIECE: usize = 64 << 10;
+pub(super) const PIECE: usize = 64 << 10;
 /// So many domains are looked at for one piece at most: a filter may leave most of them out.
 const LOOKED_AT: usize = 512;
 

@@ -1,13 +1,12 @@
 //! `/api/v1/lookup`: which domain has this MAC address, this disk, this NIC of the host's, this process?
 
 use std::net::IpAddr;
-use std::time::SystemTime;
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::description::{DiskJson, NicJson, disk_description, nic_description};
-use crate::model::{DiskDescription, Mac, NicDescription, state_name};
+use crate::model::{DiskDescription, Mac, NicDescription, Stamp, state_name};
 use crate::store::{Domain, Key, Snapshot};
 
 /// What a domain can be looked up by, and an example of each.
@@ -83,25 +82,26 @@ pub fn question(query: Option<&str>) -> Result<Question, String> {
 ///
 /// # Errors
 /// Why there is none, in words.
-pub fn lookup<'a>(snapshot: &'a Snapshot, question: &Question, now: SystemTime) -> Result<Found<'a>, String> {
+pub fn lookup<'a>(snapshot: &'a Snapshot, question: &Question, now: Stamp) -> Result<Found<'a>, String> {
     let key = match question {
         Question::Key(key) => Some(key.clone()),
-        Question::Address(address) => snapshot.leases.mac(*address, now).map(Key::Mac),
+        Question::Address(address) => snapshot.leased(*address, now).map_err(unknown)?.map(Key::Mac),
     };
     let hits = |key: &Key| snapshot.lookup(key).into_iter().map(|domain| hit(domain, key)).collect();
     let domains: Vec<Hit<'a>> = key.as_ref().map(hits).unwrap_or_default();
     if !domains.is_empty() {
         return Ok(Found { sequence: snapshot.sequence, domains });
     }
-    Err(match (question, snapshot.leases.problem()) {
-        (Question::Key(_), _) => "no domain of this host has it".to_owned(),
-        (Question::Address(_), Some(problem)) => {
-            format!("the addresses that libvirt's networks have leased are not known ({problem}), and {NOT_ASKED}")
-        }
-        (Question::Address(address), None) => {
+    Err(match question {
+        Question::Key(_) => "no domain of this host has it".to_owned(),
+        Question::Address(address) => {
             format!("no libvirt network of this host has leased {address} to a domain of it, and {NOT_ASKED}")
         }
     })
+}
+
+fn unknown(problem: &str) -> String {
+    format!("the addresses that libvirt's networks have leased are not known ({problem}), and {NOT_ASKED}")
 }
 
 /// Why an address may not be known though a guest has it.

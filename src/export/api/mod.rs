@@ -20,7 +20,7 @@ use std::time::{Duration, Instant, SystemTime};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-pub use self::changes::{Changes, changes};
+pub use self::changes::Changes;
 use self::description::Description;
 pub use self::error::{ErrorBody, ErrorText};
 pub use self::fields::Fields;

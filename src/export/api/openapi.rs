@@ -5,9 +5,10 @@ use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
+use super::changes::Change;
 use super::list::DomainList;
 use super::query::{MOST, PATTERN, PATTERNS, STATES};
-use super::{Changes, DomainJson, ErrorBody, Fields, Found, HostJson, Status};
+use super::{DomainJson, ErrorBody, Fields, Found, HostJson, Status};
 
 /// One path that is served.
 pub struct Endpoint {
@@ -36,6 +37,7 @@ pub struct HealthyBody {
 }
 
 const BAD_QUERY: (u16, &str) = (400, "the query string is not understood; the message says what is possible");
+const TOO_LONG: (u16, &str) = (414, "the query string is too long");
 
 /// Every path, in the order in which people are told.
 pub const ENDPOINTS: &[Endpoint] = &[
@@ -51,28 +53,28 @@ pub const ENDPOINTS: &[Endpoint] = &[
         purpose: "every domain; ?state=, ?name=, ?metadata=, ?fields=, ?limit=",
         parameters: list_parameters,
         answer: Answer::Json(SchemaGenerator::subschema_for::<DomainList<'_>>),
-        errors: &[BAD_QUERY],
+        errors: &[BAD_QUERY, TOO_LONG],
     },
     Endpoint {
         path: "/api/v1/domains/{uuid-or-name}",
         purpose: "one domain; ?fields=",
         parameters: domain_parameters,
         answer: Answer::Json(SchemaGenerator::subschema_for::<DomainJson<'_>>),
-        errors: &[(400, "the path or the query string is not understood"), (404, "no such domain")],
+        errors: &[(400, "the path or the query string is not understood"), (404, "no such domain"), TOO_LONG],
     },
     Endpoint {
         path: "/api/v1/lookup",
         purpose: "which domain has this? ?mac=, ?ip=, ?nic=, ?disk=, ?pid=",
         parameters: lookup_parameters,
         answer: Answer::Json(SchemaGenerator::subschema_for::<Found<'_>>),
-        errors: &[BAD_QUERY, (404, "no domain has it"), (503, "the list of domains was not read yet")],
+        errors: &[BAD_QUERY, TOO_LONG, (404, "no domain has it"), (503, "the list of domains was not read yet")],
     },
     Endpoint {
         path: "/api/v1/stream",
         purpose: "what changes, as server-sent events; ?state=, ?name=, ?metadata=, ?fields=",
         parameters: stream_parameters,
         answer: Answer::Text("text/event-stream"),
-        errors: &[BAD_QUERY, (503, "too many streams are open")],
+        errors: &[BAD_QUERY, TOO_LONG, (503, "too many streams are open")],
     },
     Endpoint {
         path: "/api/v1/host",
@@ -123,7 +125,7 @@ pub fn openapi() -> Value {
     let mut generator = settings.into_generator();
     let error = generator.subschema_for::<ErrorBody<'_>>();
     // In the stream, which has no shape of its own here.
-    generator.subschema_for::<Changes<'_>>();
+    generator.subschema_for::<Change<'_>>();
     let paths: Map<String, Value> =
         ENDPOINTS.iter().map(|it| (it.path.to_owned(), path(it, &mut generator, &error))).collect();
     json!({

@@ -21,7 +21,8 @@ pub(super) const PATTERNS: usize = 8;
 /// Which domains, and what of each.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Query {
-    states: Vec<String>,
+    /// A bit for each of [`STATES`]; none for all.
+    states: u16,
     names: Vec<WildMatch>,
     metadata: Vec<(String, Option<WildMatch>)>,
     /// What of each domain.
@@ -37,7 +38,7 @@ pub struct Query {
 impl Default for Query {
     fn default() -> Self {
         Self {
-            states: Vec::new(),
+            states: 0,
             names: Vec::new(),
             metadata: Vec::new(),
             fields: Fields::ALL,
@@ -104,7 +105,9 @@ impl Query {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn of_stream(query: Option<&str>) -> Result<Self, String> {
-        Ok(Self { ages: false, ..Self::parse(query, &["state", "name", "metadata", "fields"])? })
+        let asked = Self::parse(query, &["state", "name", "metadata", "fields"])?;
+        // Without its UUID nobody could tell which domain a message is about.
+        Ok(Self { ages: false, fields: asked.fields.or(Fields::NAMES), ..asked })
     }
 
     fn parse(query: Option<&str>, known: &[&str]) -> Result<Self, String> {
@@ -128,10 +131,9 @@ impl Query {
         match name {
             "state" => {
                 for state in value.split(',') {
-                    if !STATES.contains(&state) {
-                        return Err(format!("{state:?} is no state; there are {}", STATES.join(", ")));
-                    }
-                    self.states.push(state.to_owned());
+                    let bit = state_bit(state);
+                    let bit = bit.ok_or_else(|| format!("{state:?} is no state; there are {}", STATES.join(", ")));
+                    self.states |= bit?;
                 }
             }
             "name" => {
@@ -182,10 +184,14 @@ impl Query {
             let mut values = metadata.iter().filter(|entry| *entry.key == **key);
             values.any(|entry| wanted.as_ref().is_none_or(|wanted| wanted.matches(&entry.value)))
         };
-        (self.states.is_empty() || state().is_some_and(|state| self.states.iter().any(|wanted| wanted == state)))
+        (self.states == 0 || state().and_then(state_bit).is_some_and(|bit| self.states & bit != 0))
             && (self.names.is_empty() || self.names.iter().any(|name| name.matches(&domain.name)))
             && self.metadata.iter().all(has)
     }
+}
+
+fn state_bit(state: &str) -> Option<u16> {
+    STATES.iter().position(|known| *known == state).map(|place| 1 << place)
 }
 
 /// May there be one more pattern, and of that length?
@@ -209,7 +215,8 @@ mod tests {
         let query =
             Query::of_list(Some("state=running,paused&state=crashed&name=web-*&limit=10&ages=false&fields=name"));
         let query = query.expect("good");
-        assert_eq!(query.states, ["running", "paused", "crashed"]);
+        let states = ["running", "paused", "crashed"].into_iter().filter_map(state_bit).sum::<u16>();
+        assert_eq!(query.states, states);
         assert_eq!((query.limit, query.ages, query.fields), (Some(10), false, Fields::parse("name").expect("good")));
         let id = DomainId::from_bytes([7; 16]);
         let cursor = Cursor { name: "a.b c".to_owned(), id };

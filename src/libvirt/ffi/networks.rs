@@ -9,6 +9,7 @@ use virt::connect::Connect;
 use virt::error::Error;
 use virt::sys;
 
+use super::Connection;
 use crate::model::{Lease, Mac};
 
 /// A network that libvirt runs.
@@ -23,23 +24,25 @@ impl Drop for Network {
     }
 }
 
-/// The leases of all networks that are active. A network that does not tell its leases costs the others nothing; its error is
-/// told only if no network told any.
-pub(super) fn leases(connect: &Connect) -> Result<Vec<Lease>, Error> {
-    let mut leases = Vec::new();
-    let mut refused = None;
-    for network in networks(connect)? {
-        match of(&network) {
-            Ok(some) => leases.extend(some),
-            Err(error) => {
-                tracing::debug!(%error, "a network does not tell its leases");
-                refused = Some(error);
+impl Connection {
+    /// The leases of all networks that are active. A network that does not tell its leases costs the others nothing; its error is
+    /// told only if no network told any.
+    pub(in crate::libvirt) fn leases(&self) -> Result<Vec<Lease>, Error> {
+        let mut leases = Vec::new();
+        let mut refused = None;
+        for network in networks(&self.connect)? {
+            match of(&network) {
+                Ok(some) => leases.extend(some),
+                Err(error) => {
+                    tracing::debug!(%error, "a network does not tell its leases");
+                    refused = Some(error);
+                }
             }
         }
-    }
-    match refused {
-        Some(error) if leases.is_empty() => Err(error),
-        _ => Ok(leases),
+        match refused {
+            Some(error) if leases.is_empty() => Err(error),
+            _ => Ok(leases),
+        }
     }
 }
 
@@ -59,7 +62,8 @@ fn of(network: &Network) -> Result<Vec<Lease>, Error> {
     let any_mac = ptr::null();
     // SAFETY: the network is alive, and `list` is a local that libvirt sets on success only.
     let count = unsafe { sys::virNetworkGetDHCPLeases(network.0, any_mac, &raw mut list, 0) };
-    // SAFETY: on success the list ends with NULL, and is the caller's, as is each entry.
+    // SAFETY: on success the list is the caller's, as is each entry. libvirt.so makes it with room for one more than the reply
+    // has, set to zero (remoteNetworkGetDHCPLeases), so that it ends with NULL.
     let entries = unsafe { taken(count, list) }?;
     let read = entries.into_iter().map(|entry| {
         // SAFETY: the entry is whole until it is freed below, and its texts are NULL or end with a zero.

@@ -163,6 +163,17 @@ fn numbers_that_come_again_with_another_libvirtd_are_other_runs() {
 }
 
 #[test]
+fn a_start_that_was_told_before_another_libvirtd_lists_it_counts_once() {
+    let bench = Bench::new();
+    bench.listed(1, None);
+    bench.happens(1, Some(7), BOOTED);
+    // It is restarted before anybody lists the run, which keeps its number.
+    bench.store.forget_run_numbers();
+    bench.listed(1, Some(7));
+    assert_eq!(bench.starts(1), 1);
+}
+
+#[test]
 fn a_newcomer_counts_once_and_an_event_may_come_before_anybody_knows_it() {
     let bench = Bench::new();
     bench.listed(1, Some(1));
