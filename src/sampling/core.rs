@@ -1,8 +1,8 @@
 //! The engine without its threads: time, answers and looks are handed in.
 //!
 //! A tick writes off what is overdue, looks at patients, begins the turns that are due, and makes the calls that have a place
-//! and a worker. Answers go into the store as they come. Its other parts: `dispatch` and `questions` make calls, `answers`
-//! takes their ends, `overdue` finds out on whom a call hangs.
+//! and a worker. Answers go into the store as they come. Its other parts: `pumps`, `dispatch` and `questions` make calls, `answers`
+//! takes their ends, `overdue` writes them off, `judge` finds out on whom a call hangs.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
