@@ -104,7 +104,7 @@ fn a_lost_field_and_another_type_are_noticed() {
     }
 }
 
-/// Name, type and labels of each metric, from the reference, which is generated from the code (`tests/golden.rs`).
+/// Name, type and labels of each metric, from the reference, which is generated from the code (`tests/golden/`).
 fn metrics() -> BTreeSet<String> {
     let reference = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md")).unwrap();
     let mut lines = BTreeSet::new();
