@@ -49,9 +49,9 @@ impl Stream {
         let mut news = store.watch();
         news.mark_unchanged();
         let mut told = store.snapshot();
-        let list = ListBody::new(Arc::clone(&told), self.query.clone(), store.now(), false);
+        let mut list = ListBody::new(Arc::clone(&told), self.query.clone(), store.now(), false);
         // A list ends with a newline of its own.
-        timeout(LIST_TIME, self.message("snapshot", told.sequence, list, "\n")).await.ok()??;
+        timeout(LIST_TIME, self.message("snapshot", told.sequence, || list.next_piece(), "\n")).await.ok()??;
         loop {
             let came = tokio::select! {
                 came = timeout_at(self.sent + HEARTBEAT, news.changed()) => came,
@@ -72,14 +72,20 @@ impl Stream {
     }
 
     async fn changes(&mut self, told: &Snapshot, next: &Arc<Snapshot>) -> Option<()> {
-        let Some(changes) = Changes::between(told, next, &self.query) else { return Some(()) };
-        timeout(LIST_TIME, self.message("change", next.sequence, changes, "\n\n")).await.ok()?
+        let Some(mut changes) = Changes::between(told, next, &self.query) else { return Some(()) };
+        timeout(LIST_TIME, self.message("change", next.sequence, || changes.next_piece(), "\n\n")).await.ok()?
     }
 
     /// Sends a message, its data a piece at a time.
-    async fn message(&mut self, kind: &str, id: u64, mut data: impl Pieces, end: &'static str) -> Option<()> {
+    async fn message(
+        &mut self,
+        kind: &str,
+        id: u64,
+        mut next_piece: impl FnMut() -> Option<Bytes>,
+        end: &'static str,
+    ) -> Option<()> {
         self.send(format!("event: {kind}\nid: {id}\ndata: ").into()).await?;
-        while let Some(piece) = data.next() {
+        while let Some(piece) = next_piece() {
             if !piece.is_empty() {
                 self.send(piece).await?;
             }
@@ -93,22 +99,5 @@ impl Stream {
         timeout(PATIENCE, self.sender.send(piece)).await.ok()?.ok()?;
         self.sent = Instant::now();
         Some(())
-    }
-}
-
-/// What is made a piece at a time.
-trait Pieces {
-    fn next(&mut self) -> Option<Bytes>;
-}
-
-impl Pieces for ListBody {
-    fn next(&mut self) -> Option<Bytes> {
-        self.next_piece()
-    }
-}
-
-impl Pieces for Changes {
-    fn next(&mut self) -> Option<Bytes> {
-        self.next_piece()
     }
 }

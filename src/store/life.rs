@@ -189,17 +189,16 @@ impl Runs {
         }
     }
 
-    /// Notes when the process of the present run started, since the host's boot, and returns whether that is news.
-    pub(super) fn has_process(&mut self, started: Duration, now: Moment, life: &mut Life) -> bool {
+    /// Notes when the process of the present run started, since the host's boot.
+    pub(super) fn has_process(&mut self, started: Duration, now: Moment, life: &mut Life) {
         if self.process == Some(started) {
-            return false;
+            return;
         }
         self.process = Some(started);
         // As the wall clock goes now: what it showed then may have been wrong.
         let ago = now.since_boot.saturating_sub(started);
         let at = now.stamp.wall.checked_sub(ago).filter(|at| *at >= SystemTime::UNIX_EPOCH);
         life.start = at.map(|at| Start { at, source: StartSource::Process });
-        true
     }
 
     /// How long the present run took from the start of its process to the event, once both are known; told once a run.

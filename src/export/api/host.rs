@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::samples::Before;
+use super::samples::{Before, TrafficJson, traffic};
 use super::{age, figures, rfc3339, round};
 use crate::model::host::{CpuTimes, HostInterface, HostSample, Hugepages, NumaNode, PathSpace};
 use crate::store::HostWindow;
@@ -151,13 +151,11 @@ struct HostInterfaceJson<'a> {
     name: &'a str,
     #[serde(flatten)]
     figures: HostInterfaceFigures<'a>,
+    #[serde(flatten)]
+    traffic: TrafficJson,
 }
 figures!(HostInterfaceFigures<'a> {
     operational_state: &'a str, speed_bits_per_second: u64, mtu_bytes: u64,
-    receive_bytes: u64, receive_packets: u64, receive_errors: u64, receive_drops: u64,
-    transmit_bytes: u64, transmit_packets: u64, transmit_errors: u64, transmit_drops: u64,
-    receive_bytes_per_second: f64, receive_packets_per_second: f64,
-    transmit_bytes_per_second: f64, transmit_packets_per_second: f64,
 });
 #[derive(Debug, Serialize, JsonSchema)]
 struct PathJson<'a> {
@@ -332,19 +330,8 @@ fn interface<'a>(nic: &'a HostInterface, before: &Before<'a, HostSample>) -> Hos
             operational_state: nic.operational_state.as_deref(),
             speed_bits_per_second: nic.speed_bits_per_second,
             mtu_bytes: nic.mtu_bytes,
-            receive_bytes: nic.receive.bytes,
-            receive_packets: nic.receive.packets,
-            receive_errors: nic.receive.errors,
-            receive_drops: nic.receive.drops,
-            transmit_bytes: nic.transmit.bytes,
-            transmit_packets: nic.transmit.packets,
-            transmit_errors: nic.transmit.errors,
-            transmit_drops: nic.transmit.drops,
-            receive_bytes_per_second: before.rate(nic, |nic| nic.receive.bytes),
-            receive_packets_per_second: before.rate(nic, |nic| nic.receive.packets),
-            transmit_bytes_per_second: before.rate(nic, |nic| nic.transmit.bytes),
-            transmit_packets_per_second: before.rate(nic, |nic| nic.transmit.packets),
         },
+        traffic: traffic(nic, &before, |nic| (nic.receive, nic.transmit)),
     }
 }
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Fields, Form, age, figures, rfc3339, round};
 use crate::model::{
     BalloonSample, Block, BlockInfo, BlockSample, CpuSample, Group, Interface, InterfaceSample, Stamp, StateSample,
-    Vcpu, VcpuSample, per_second, state_name,
+    Traffic, Vcpu, VcpuSample, per_second, state_name,
 };
 use crate::store::{Domain, Snapshot, Window};
 
@@ -93,12 +93,28 @@ figures!(
 struct Interfaces<'a> {
     interfaces: Vec<InterfaceJson<'a>>,
 }
-figures!(#[schemars(rename = "Interface")] InterfaceJson<'a> {
-    index: u32, name: &'a str,
-    receive_bytes: u64, receive_packets: u64, receive_errors: u64, receive_drops: u64,
-    transmit_bytes: u64, transmit_packets: u64, transmit_errors: u64, transmit_drops: u64,
-    receive_bytes_per_second: f64, receive_packets_per_second: f64,
-    transmit_bytes_per_second: f64, transmit_packets_per_second: f64,
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Interface")]
+struct InterfaceJson<'a> {
+    #[serde(flatten)]
+    id: InterfaceId<'a>,
+    #[serde(flatten)]
+    traffic: TrafficJson,
+}
+figures!(InterfaceId<'a> { index: u32, name: &'a str });
+figures!(TrafficJson {
+    receive_bytes: u64,
+    receive_packets: u64,
+    receive_errors: u64,
+    receive_drops: u64,
+    transmit_bytes: u64,
+    transmit_packets: u64,
+    transmit_errors: u64,
+    transmit_drops: u64,
+    receive_bytes_per_second: f64,
+    receive_packets_per_second: f64,
+    transmit_bytes_per_second: f64,
+    transmit_packets_per_second: f64,
 });
 #[derive(Debug, Serialize, JsonSchema)]
 struct Disks<'a> {
@@ -271,23 +287,30 @@ fn interfaces<'w>(sample: &'w InterfaceSample, before: &Before<'w, InterfaceSamp
         let same = |other: &&Interface| other.index == nic.index && other.name == nic.name;
         let before = before.device(|sample| sample.interfaces.iter().find(same));
         InterfaceJson {
-            index: Some(nic.index),
-            name: nic.name.as_deref(),
-            receive_bytes: nic.receive.bytes,
-            receive_packets: nic.receive.packets,
-            receive_errors: nic.receive.errors,
-            receive_drops: nic.receive.drops,
-            transmit_bytes: nic.transmit.bytes,
-            transmit_packets: nic.transmit.packets,
-            transmit_errors: nic.transmit.errors,
-            transmit_drops: nic.transmit.drops,
-            receive_bytes_per_second: before.rate(nic, |nic| nic.receive.bytes),
-            receive_packets_per_second: before.rate(nic, |nic| nic.receive.packets),
-            transmit_bytes_per_second: before.rate(nic, |nic| nic.transmit.bytes),
-            transmit_packets_per_second: before.rate(nic, |nic| nic.transmit.packets),
+            id: InterfaceId { index: Some(nic.index), name: nic.name.as_deref() },
+            traffic: traffic(nic, &before, |nic| (nic.receive, nic.transmit)),
         }
     };
     Interfaces { interfaces: sample.interfaces.iter().map(interface).collect() }
+}
+
+/// What went over a NIC, of a guest or of the host: what it received, and what it sent.
+pub(super) fn traffic<D>(nic: &D, before: &Before<'_, D>, of: fn(&D) -> (Traffic, Traffic)) -> TrafficJson {
+    let (receive, transmit) = of(nic);
+    TrafficJson {
+        receive_bytes: receive.bytes,
+        receive_packets: receive.packets,
+        receive_errors: receive.errors,
+        receive_drops: receive.drops,
+        transmit_bytes: transmit.bytes,
+        transmit_packets: transmit.packets,
+        transmit_errors: transmit.errors,
+        transmit_drops: transmit.drops,
+        receive_bytes_per_second: before.rate(nic, |nic| of(nic).0.bytes),
+        receive_packets_per_second: before.rate(nic, |nic| of(nic).0.packets),
+        transmit_bytes_per_second: before.rate(nic, |nic| of(nic).1.bytes),
+        transmit_packets_per_second: before.rate(nic, |nic| of(nic).1.packets),
+    }
 }
 
 fn disks<'w>(sample: &'w BlockSample, before: &Before<'w, BlockSample>) -> Disks<'w> {
