@@ -7,6 +7,7 @@ mod health;
 pub mod host;
 mod ids;
 mod inventory;
+mod kernel;
 mod lease;
 mod life;
 mod mac;
@@ -24,6 +25,7 @@ pub use inventory::{
     DiskDescription, DomainDescription, HostVersions, InventoryReply, InventoryRequest, ListedDomain, Metadata,
     NicDescription, OpenStack,
 };
+pub use kernel::{IoThread, Kernel, KernelFigures, KernelIo, KernelSample, KernelState, KernelTarget, Lack, Unseen};
 pub use lease::Lease;
 pub use life::{DomainEvent, Happened, IoError, IoErrorAction, Moment, PauseReason, StartReason, StopReason};
 pub use mac::Mac;
