@@ -66,6 +66,7 @@ impl Sampler {
             factory: Arc::new(LibvirtFactory::new(settings.uri.clone())),
             processes: Box::new(QemuProcesses::new()),
             storage: Arc::new(HostStorage::new(Arc::new(SystemClock))),
+            kernel: Err("not there yet".to_owned()),
             budget,
         };
         self.engine = Some(sampling::start(&settings.sampling, parts, Arc::clone(&self.store))?);
@@ -180,7 +181,7 @@ fn serve_on(listeners: Listeners, app: &Arc<App>) -> Result<Server, DaemonError>
 /// How the settings want /metrics to be written.
 #[must_use]
 pub fn text_of(export: Export) -> prometheus::Options {
-    prometheus::Options { timestamps: export.timestamps, host: export.host_metrics }
+    prometheus::Options { timestamps: export.timestamps, host: export.host_metrics, minute: export.minute_metrics }
 }
 
 fn warn(settings: &Settings) {

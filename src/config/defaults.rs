@@ -23,6 +23,15 @@ pub const BLOCK_INFO_PERIOD: Duration = Duration::from_secs(60);
 /// The whole list and every XML, in case a change was not noticed; what is noticed is read at once.
 pub const INVENTORY_PERIOD: Duration = Duration::from_secs(60);
 
+/// What the kernel says of guests costs a hundredth of what libvirt says, so it may come more often: a peak shows.
+pub const KERNEL_PERIOD: Duration = Duration::from_secs(5);
+
+/// Below, reading costs more than it shows: a clock tick is a hundredth of a second.
+pub const SHORTEST_KERNEL_PERIOD: Duration = Duration::from_millis(100);
+
+/// What the kernel tells is asked of libvirt this often all the same, to compare. Four times as seldom as the rest is.
+pub const CROSS_CHECK_PERIOD: Duration = Duration::from_secs(60);
+
 /// The host's own figures cost little, and are the first that people look at when something is slow.
 pub const HOST_PERIOD: Duration = Duration::from_secs(5);
 
@@ -53,7 +62,7 @@ pub const BUDGET: usize = 4;
 pub const MOST_BUDGET: usize = 20;
 
 /// All that Grafana dashboards in use look at.
-pub const GROUPS: [Group; 7] = Group::ALL;
+pub const GROUPS: [Group; 8] = Group::ALL;
 
 /// A call may take this part of its period before its sample counts as overdue.
 pub const DEADLINE_PART_OF_PERIOD: u32 = 2;

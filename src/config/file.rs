@@ -45,7 +45,7 @@ pub(super) struct Sampling {
     pub(super) budget: Option<Checked<Budget>>,
 }
 
-/// One key a group, one for the inventory and one for the host.
+/// One key a group, and one each for the cross-check, the inventory and the host.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Periods {
@@ -56,6 +56,8 @@ pub(super) struct Periods {
     block: Option<Checked<Period>>,
     balloon: Option<Checked<Period>>,
     block_info: Option<Checked<Period>>,
+    kernel: Option<Checked<KernelPeriod>>,
+    pub(super) cross_check: Option<Checked<Period>>,
     pub(super) inventory: Option<Checked<Period>>,
     pub(super) host: Option<Checked<Period>>,
 }
@@ -63,6 +65,7 @@ pub(super) struct Periods {
 impl Periods {
     pub(super) fn of(&self, group: Group) -> Option<Duration> {
         let period = match group {
+            Group::Kernel => return self.kernel.as_ref().map(|period| period.0),
             Group::State => &self.state,
             Group::Cpu => &self.cpu,
             Group::Vcpu => &self.vcpu,
@@ -86,6 +89,7 @@ pub(super) struct Host {
 pub(super) struct Export {
     pub(super) timestamps: bool,
     pub(super) host_metrics: bool,
+    pub(super) minute_metrics: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -161,8 +165,24 @@ impl Check for Period {
     const EXPECTED: &'static str = r#"a duration with its unit, such as "15s" or "1m""#;
 
     fn text(text: &str) -> Option<Result<Duration, String>> {
-        Some(if text == AUTO { Err(NOT_AUTO.to_owned()) } else { duration(text, Self::EXPECTED) })
+        Some(own_period(text, defaults::SHORTEST_PERIOD, Self::EXPECTED))
     }
+}
+
+/// The same, but what asks nobody may be asked more often: `100ms`.
+pub(super) struct KernelPeriod;
+
+impl Check for KernelPeriod {
+    type Value = Duration;
+    const EXPECTED: &'static str = r#"a duration with its unit, such as "5s" or "200ms""#;
+
+    fn text(text: &str) -> Option<Result<Duration, String>> {
+        Some(own_period(text, defaults::SHORTEST_KERNEL_PERIOD, Self::EXPECTED))
+    }
+}
+
+fn own_period(text: &str, shortest: Duration, expected: &str) -> Result<Duration, String> {
+    if text == AUTO { Err(NOT_AUTO.to_owned()) } else { duration(text, shortest, expected) }
 }
 
 /// The period that follows the scraper's.
@@ -178,17 +198,18 @@ impl Check for GeneralPeriod {
     const EXPECTED: &'static str = r#"a duration with its unit, such as "15s" or "1m", or "auto""#;
 
     fn text(text: &str) -> Option<Result<Option<Duration>, String>> {
-        Some(if text == AUTO { Ok(None) } else { duration(text, Self::EXPECTED).map(Some) })
+        let shortest = defaults::SHORTEST_PERIOD;
+        Some(if text == AUTO { Ok(None) } else { duration(text, shortest, Self::EXPECTED).map(Some) })
     }
 }
 
-fn duration(text: &str, expected: &str) -> Result<Duration, String> {
+fn duration(text: &str, shortest: Duration, expected: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Err(error) => Err(format!("{text:?} is no duration ({error}); expected {expected}")),
-        Ok(period) if (defaults::SHORTEST_PERIOD..=defaults::LONGEST_PERIOD).contains(&period) => Ok(period),
+        Ok(period) if (shortest..=defaults::LONGEST_PERIOD).contains(&period) => Ok(period),
         Ok(_) => Err(format!(
             "a period of {text:?} is out of range; expected {} to {}",
-            humantime::format_duration(defaults::SHORTEST_PERIOD),
+            humantime::format_duration(shortest),
             humantime::format_duration(defaults::LONGEST_PERIOD),
         )),
     }

@@ -42,6 +42,8 @@ pub struct Sampling {
     pub auto: bool,
     /// Groups with a period of their own, which stays.
     pub own_period: GroupSet,
+    /// How often libvirt is asked, to compare, for what the kernel tells.
+    pub cross_check: Duration,
     /// Period of the list of domains and their XML.
     pub inventory: Duration,
     /// Threads for groups that enter the monitor.
@@ -55,6 +57,12 @@ impl Sampling {
     #[must_use]
     pub fn follows(&self, group: Group) -> bool {
         self.auto && group.is_bulk() && !self.own_period.contains(group)
+    }
+
+    /// How often the kernel is looked at; `None` if it is not.
+    #[must_use]
+    pub fn kernel(&self) -> Option<Duration> {
+        self.groups.iter().find(|(group, _)| *group == Group::Kernel).map(|(_, period)| *period)
     }
 
     /// The age at which a sample of a group with that period is no longer shown as current.
@@ -94,6 +102,8 @@ pub struct Export {
     pub timestamps: bool,
     /// Are the host's own figures there too?
     pub host_metrics: bool,
+    /// Are the least and the greatest rates of the last minute there too?
+    pub minute_metrics: bool,
 }
 
 /// How much to log.
@@ -201,6 +211,7 @@ impl Settings {
         // Whoever asks for everything more seldom than that does not want the sizes of disks more often than the rest.
         let default_of = |group| match group {
             Group::BlockInfo => period.max(defaults::BLOCK_INFO_PERIOD),
+            Group::Kernel => period.min(defaults::KERNEL_PERIOD),
             _ => period,
         };
         let host_paths: Vec<String> = file
@@ -221,6 +232,7 @@ impl Settings {
                     .into_iter()
                     .map(|group| (group, sampling.periods.of(group).unwrap_or_else(|| default_of(group))))
                     .collect(),
+                cross_check: sampling.periods.cross_check.map_or(defaults::CROSS_CHECK_PERIOD, |period| period.0),
                 inventory: sampling.periods.inventory.map_or(defaults::INVENTORY_PERIOD, |period| period.0),
                 workers: sampling.workers.map_or(defaults::WORKERS, |workers| workers.0),
                 budget,
@@ -230,7 +242,11 @@ impl Settings {
                 missing_is_fine: host_paths == defaults::HOST_PATHS,
                 paths: host_paths,
             },
-            export: Export { timestamps: file.export.timestamps, host_metrics: file.export.host_metrics },
+            export: Export {
+                timestamps: file.export.timestamps,
+                host_metrics: file.export.host_metrics,
+                minute_metrics: file.export.minute_metrics,
+            },
             log_level: file.log.level.map_or_else(LogLevel::default, |level| level.0),
             warnings,
         })
@@ -263,7 +279,11 @@ mod tests {
         let settings = parse("").expect("valid");
         assert_eq!(settings.uri, "qemu:///system");
         assert_eq!(settings.listen, ["127.0.0.1:9177".parse().expect("valid")]);
-        let period = |group| Duration::from_secs(if group == Group::BlockInfo { 60 } else { 15 });
+        let period = |group| match group {
+            Group::BlockInfo => Duration::from_secs(60),
+            Group::Kernel => Duration::from_secs(5),
+            _ => Duration::from_secs(15),
+        };
         assert_eq!(settings.sampling.groups, Group::ALL.map(|group| (group, period(group))));
         assert!(settings.warnings.is_empty());
     }
@@ -299,6 +319,20 @@ mod tests {
         assert_eq!(period(&format!("{only}period = '5m'\nperiods = {{ block-info = '20s' }}")), 20);
         let unused = parse("[sampling]\ngroups = ['cpu']\nperiods = { block-info = '20s' }").expect("valid").warnings;
         assert!(unused[0].starts_with("sampling.periods.block-info has no effect: \"block_info\""), "{unused:?}");
+    }
+
+    #[test]
+    fn the_kernel_is_looked_at_more_often_than_libvirt_unless_it_says_otherwise() {
+        let sampling = |text: &str| parse(text).map(|settings| settings.sampling);
+        let default = sampling("").expect("valid");
+        assert_eq!((default.kernel(), default.cross_check), (Some(Duration::from_secs(5)), Duration::from_secs(60)));
+        assert_eq!(sampling("[sampling]\nperiod = '2s'").expect("valid").kernel(), Some(Duration::from_secs(2)));
+        let own = sampling("[sampling.periods]\nkernel = '100ms'\ncross-check = '5m'").expect("valid");
+        assert_eq!((own.kernel(), own.cross_check), (Some(Duration::from_millis(100)), Duration::from_secs(300)));
+        assert_eq!(sampling("[sampling]\ngroups = ['cpu']").expect("valid").kernel(), None);
+        let error = sampling("[sampling.periods]\nkernel = '99ms'").expect_err("too short");
+        assert_eq!(error, "f.toml:2:10: a period of \"99ms\" is out of range; expected 100ms to 1h");
+        assert!(sampling("[sampling.periods]\ncross-check = '100ms'").expect_err("too short").contains("1s to 1h"));
     }
 
     #[test]

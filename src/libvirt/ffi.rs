@@ -273,7 +273,7 @@ fn mask(groups: GroupSet) -> u32 {
             Group::Block => sys::VIR_DOMAIN_STATS_BLOCK,
             Group::Balloon => sys::VIR_DOMAIN_STATS_BALLOON,
             // Has a call of its own.
-            Group::BlockInfo => 0,
+            Group::BlockInfo | Group::Kernel => 0,
         })
         .fold(0, |mask, bit| mask | bit)
 }

@@ -17,15 +17,28 @@ pub enum Group {
     Balloon,
     /// Sizes of each disk, asked for disk by disk: a call can hang on storage that does not answer.
     BlockInfo,
+    /// What the host's kernel says of the domain's process, without libvirt. It feeds [`Group::SHARED`] too.
+    Kernel,
 }
 
 impl Group {
     /// Every group, in the order in which they are shown.
-    pub const ALL: [Self; 7] =
-        [Self::State, Self::Cpu, Self::Vcpu, Self::Interface, Self::Block, Self::Balloon, Self::BlockInfo];
+    pub const ALL: [Self; 8] = [
+        Self::State,
+        Self::Cpu,
+        Self::Vcpu,
+        Self::Interface,
+        Self::Block,
+        Self::Balloon,
+        Self::BlockInfo,
+        Self::Kernel,
+    ];
 
     /// The groups that a bulk call brings.
     pub const BULK: [Self; 6] = [Self::State, Self::Cpu, Self::Vcpu, Self::Interface, Self::Block, Self::Balloon];
+
+    /// The groups that the kernel tells as well as libvirt does.
+    pub const SHARED: [Self; 3] = [Self::Cpu, Self::Vcpu, Self::Interface];
 
     /// The value of a `group` label, and the name in the configuration.
     #[must_use]
@@ -38,6 +51,7 @@ impl Group {
             Self::Block => "block",
             Self::Balloon => "balloon",
             Self::BlockInfo => "block_info",
+            Self::Kernel => "kernel",
         }
     }
 
@@ -53,7 +67,7 @@ impl Group {
     pub fn enters_monitor(self) -> bool {
         match self {
             Self::Cpu | Self::Vcpu | Self::Block | Self::Balloon | Self::BlockInfo => true,
-            Self::State | Self::Interface => false,
+            Self::State | Self::Interface | Self::Kernel => false,
         }
     }
 
@@ -93,6 +107,11 @@ impl GroupSet {
     /// Adds a group.
     pub fn insert(&mut self, group: Group) {
         self.0 |= Self::bit(group);
+    }
+
+    /// Takes a group out.
+    pub fn remove(&mut self, group: Group) {
+        self.0 &= !Self::bit(group);
     }
 
     /// What is in either.
@@ -146,9 +165,9 @@ mod tests {
     }
 
     #[test]
-    fn every_group_but_block_info_is_brought_by_bulk_calls() {
+    fn every_group_but_block_info_and_the_kernel_s_is_brought_by_bulk_calls() {
         let others: Vec<Group> = Group::ALL.into_iter().filter(|group| !group.is_bulk()).collect();
-        assert_eq!(others, [Group::BlockInfo]);
+        assert_eq!(others, [Group::BlockInfo, Group::Kernel]);
     }
 
     #[test]

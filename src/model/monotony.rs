@@ -24,19 +24,20 @@ impl CpuSample {
 }
 
 impl VcpuSample {
-    /// This sample, after an earlier one of the same run; `None` if a counter of a vCPU went down.
+    /// This sample, after an earlier one of the same run. What is less by ticks alone stays as it was, as above: libvirt reads
+    /// the time of vCPUs in ticks, and the kernel lane to the nanosecond. `None` if a counter of a vCPU is less than that.
     #[must_use]
-    pub fn after(self, earlier: &Self) -> Option<Self> {
-        let less =
-            |newer: Option<u64>, older: Option<u64>| newer.zip(older).is_some_and(|(newer, older)| newer < older);
-        let went_back = |newer: &Vcpu, older: &Vcpu| {
-            less(newer.time_ns, older.time_ns)
-                || less(newer.wait_ns, older.wait_ns)
-                || less(newer.delay_ns, older.delay_ns)
-        };
-        let before = |index: u32| earlier.vcpus.iter().find(|vcpu| vcpu.index == index);
-        let any = self.vcpus.iter().any(|vcpu| before(vcpu.index).is_some_and(|older| went_back(vcpu, older)));
-        (!any).then_some(self)
+    pub fn after(mut self, earlier: &Self) -> Option<Self> {
+        for vcpu in &mut self.vcpus {
+            let Some(older) = earlier.vcpus.iter().find(|older| older.index == vcpu.index) else { continue };
+            *vcpu = Vcpu {
+                time_ns: held(vcpu.time_ns, older.time_ns)?,
+                wait_ns: held(vcpu.wait_ns, older.wait_ns)?,
+                delay_ns: held(vcpu.delay_ns, older.delay_ns)?,
+                ..*vcpu
+            };
+        }
+        Some(self)
     }
 }
 
@@ -73,25 +74,25 @@ mod tests {
     }
 
     #[test]
-    fn a_sample_of_vcpus_of_which_one_went_back_is_not_believed() {
-        let vcpu = |index, time_ns, delay_ns| Vcpu {
+    fn a_sample_of_vcpus_of_which_one_went_back_by_more_than_ticks_is_not_believed() {
+        let vcpu = |index, time_ms: u64, delay_ms: u64| Vcpu {
             index,
-            time_ns: Some(time_ns),
-            delay_ns: Some(delay_ns),
+            time_ns: Some(time_ms * 1_000_000),
+            delay_ns: Some(delay_ms * 1_000_000),
             ..Vcpu::default()
         };
         let sample = |vcpus: &[Vcpu]| VcpuSample { vcpus: vcpus.to_vec(), ..VcpuSample::default() };
-        let earlier = sample(&[vcpu(0, 10, 7), vcpu(2, 10, 7)]);
-        for (newer, believed) in [
-            (sample(&[vcpu(0, 10, 7), vcpu(2, 11, 7)]), true),
-            (sample(&[vcpu(0, 10, 7)]), true),
-            (sample(&[vcpu(0, 10, 7), vcpu(1, 0, 0)]), true),
-            (sample(&[vcpu(0, 10, 7), vcpu(2, 9, 7)]), false),
-            (sample(&[vcpu(0, 0, 0)]), false),
-            (sample(&[vcpu(0, 20, 6)]), false),
-            (sample(&[Vcpu::default()]), true),
+        let earlier = sample(&[vcpu(0, 100, 70), vcpu(2, 100, 70)]);
+        for (newer, expected) in [
+            (sample(&[vcpu(0, 100, 70), vcpu(2, 110, 70)]), Some(sample(&[vcpu(0, 100, 70), vcpu(2, 110, 70)]))),
+            (sample(&[vcpu(0, 90, 70)]), Some(sample(&[vcpu(0, 100, 70)]))),
+            (sample(&[vcpu(0, 100, 70), vcpu(1, 0, 0)]), Some(sample(&[vcpu(0, 100, 70), vcpu(1, 0, 0)]))),
+            (sample(&[vcpu(0, 100, 70), vcpu(2, 80, 70)]), None),
+            (sample(&[vcpu(0, 0, 0)]), None),
+            (sample(&[vcpu(0, 200, 40)]), None),
+            (sample(&[Vcpu::default()]), Some(sample(&[Vcpu::default()]))),
         ] {
-            assert_eq!(newer.clone().after(&earlier).is_some(), believed, "{newer:?}");
+            assert_eq!(newer.clone().after(&earlier), expected, "{newer:?}");
         }
     }
 }

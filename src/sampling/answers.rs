@@ -79,7 +79,7 @@ impl Core {
                     && let Some(ask) = &open.ask
                 {
                     let domains = self.size(ask);
-                    self.bulk_lane(open.lane).usual.learn(took, domains);
+                    self.bulk_lane(open.lane).learn_usual(ask.groups, took, domains);
                 }
                 if open.ask.is_some() {
                     self.bulk_lane(open.lane).learn_sizes(&reply.sizes);

@@ -8,13 +8,14 @@ use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 
 use super::budget::Budget;
 use super::core::{Core, Pools};
+use super::kernel::{KernelLane, Noticed};
 use super::lanes::Lane;
 use super::listeners::{Heard, Listeners};
 use super::pool::{Pool, Size};
 use super::work::{Finished, Workshop};
 use crate::config::Sampling;
-use crate::model::{Processes, SourceFactory, Storage};
-use crate::store::Store;
+use crate::model::{Kernel, Processes, SourceFactory, Storage};
+use crate::store::{KernelStatus, Store};
 
 /// Threads of a lane that may be stuck beside those that work. With the default budget more calls are never stuck in one.
 const SPARE: usize = 3;
@@ -32,6 +33,11 @@ pub struct Parts {
     pub processes: Box<dyn Processes>,
     /// Looks at storage.
     pub storage: Arc<dyn Storage>,
+    /// Looks at the kernel's figures of guests.
+    ///
+    /// # Errors
+    /// Why this host's kernel knows nothing of them.
+    pub kernel: Result<Box<dyn Kernel>, String>,
     /// The places at libvirtd; outlives the engine, since calls do.
     pub budget: Budget,
 }
@@ -41,6 +47,7 @@ pub struct Engine {
     stop: Option<Sender<()>>,
     scheduler: Option<JoinHandle<()>>,
     factory: Arc<dyn SourceFactory>,
+    _kernel: Option<KernelLane>,
 }
 
 impl Drop for Engine {
@@ -59,7 +66,7 @@ impl Drop for Engine {
 ///
 /// # Errors
 /// If a thread cannot be started.
-pub fn start(settings: &Sampling, parts: Parts, store: Arc<Store>) -> std::io::Result<Engine> {
+pub fn start(settings: &Sampling, mut parts: Parts, store: Arc<Store>) -> std::io::Result<Engine> {
     let (sender, finished) = unbounded();
     let (event_sender, events) = unbounded();
     let epoch = Arc::new(AtomicU64::new(0));
@@ -84,14 +91,46 @@ pub fn start(settings: &Sampling, parts: Parts, store: Arc<Store>) -> std::io::R
         storage: pool(Lane::Storage, STORAGE_THREADS / 2, STORAGE_THREADS),
     };
     let factory = Arc::clone(&parts.factory);
-    let mut core = Core::new(settings, store, pools, parts, epoch);
+    let (noticing, noticed) = unbounded();
+    let kernel = std::mem::replace(&mut parts.kernel, Err(String::new()));
+    let mut core = Core::new(settings, Arc::clone(&store), pools, parts, epoch);
     let (stop, stopped) = bounded(0);
+    let kernel = start_kernel(settings, kernel, &store, noticing)?;
     let scheduler = thread::Builder::new().name("scheduler".to_owned());
-    let scheduler = scheduler.spawn(move || run(&mut core, &finished, &events, &stopped))?;
-    Ok(Engine { stop: Some(stop), scheduler: Some(scheduler), factory })
+    let scheduler = scheduler.spawn(move || run(&mut core, &finished, &events, &noticed, &stopped))?;
+    Ok(Engine { stop: Some(stop), scheduler: Some(scheduler), factory, _kernel: kernel })
 }
 
-fn run(core: &mut Core, finished: &Receiver<Finished>, events: &Receiver<Heard>, stopped: &Receiver<()>) {
+/// Starts the kernel lane, or says why not.
+fn start_kernel(
+    settings: &Sampling,
+    source: Result<Box<dyn Kernel>, String>,
+    store: &Arc<Store>,
+    noticed: Sender<Noticed>,
+) -> std::io::Result<Option<KernelLane>> {
+    let off = |reason: &str| {
+        store.set_kernel(KernelStatus::Off(reason.into()));
+        Ok(None)
+    };
+    match (settings.kernel(), source) {
+        (None, _) => off("\"kernel\" is not among sampling.groups"),
+        (Some(_), Err(reason)) => off(&reason),
+        (Some(period), Ok(source)) => {
+            store.set_kernel(KernelStatus::Waiting);
+            KernelLane::start(period, source, Arc::clone(store), noticed).map(Some)
+        }
+    }
+}
+
+fn run(
+    core: &mut Core,
+    finished: &Receiver<Finished>,
+    events: &Receiver<Heard>,
+    noticed: &Receiver<Noticed>,
+    stopped: &Receiver<()>,
+) {
+    let never = crossbeam_channel::never();
+    let mut noticed = noticed;
     loop {
         core.tick();
         let wait = core.wait();
@@ -104,6 +143,11 @@ fn run(core: &mut Core, finished: &Receiver<Finished>, events: &Receiver<Heard>,
             recv(events) -> event => match event {
                 Ok((at, event)) => core.event(at, &event),
                 Err(_) => return,
+            },
+            // Where there is no kernel lane, nobody holds the other end.
+            recv(noticed) -> it => match it {
+                Ok(it) => core.noticed(&it),
+                Err(_) => noticed = &never,
             },
             recv(stopped) -> _ => return,
             default(wait) => {}

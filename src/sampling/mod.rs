@@ -4,6 +4,7 @@
 //! [`budget`] of calls open at libvirtd, made by a worker of a [`pool`] under a [`deadline`]. The [`core`] writes off what
 //! overruns, asks again for what it did not bring, and keeps a [`ward`] of domains that do not answer ([`health`] is the
 //! state of one). Sources come as traits: libvirt is not known here.
+//! The [`kernel`] lane asks neither libvirt nor QEMU; what it tells, libvirt is asked for only now and then, to compare.
 //! The [`mod@host`] lane is apart from all this: it looks at the host itself, and how full its file systems are ([`spaces`]).
 //! The [`rhythm`] learns when scrapers come; [`steering`] moves the timers of the lanes so that samples are taken just
 //! before.
@@ -20,6 +21,7 @@ mod engine;
 mod health;
 mod host;
 mod judge;
+mod kernel;
 mod lanes;
 mod link;
 mod listeners;

@@ -286,7 +286,7 @@ pub(super) fn asked(snapshot: &Snapshot, ask: &Ask) -> Vec<DomainId> {
 }
 
 fn is_older(snapshot: &Snapshot, id: DomainId, group: Group, than: Instant) -> bool {
-    let stamp = snapshot.get(id).and_then(|domain| domain.windows.started(group));
+    let stamp = snapshot.get(id).and_then(|domain| domain.windows.answered(group));
     stamp.is_none_or(|stamp| stamp.at < than)
 }
 

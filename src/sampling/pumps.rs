@@ -53,7 +53,7 @@ impl Core {
         while self.pools.free.has_room() {
             let Some(ask) = self.free.take() else { return };
             let Some(ask) = self.without_ended(ask) else { continue };
-            let deadline = self.free.usual.deadline(self.size(&ask), self.free.period(ask.groups));
+            let deadline = self.free.usual(ask.groups).deadline(self.size(&ask), self.free.period(ask.groups));
             if !self.bulk(Lane::Free, Kind::Free, Class::Free, (ask.clone(), false), deadline, now) {
                 return self.free.put_back(ask);
             }
@@ -116,7 +116,7 @@ impl Core {
                 continue;
             }
             let ask = Ask { scope: Scope::Only(ids), ..ask };
-            let deadline = self.monitor.usual.deadline(self.size(&ask), self.monitor.period(ask.groups));
+            let deadline = self.monitor.usual(ask.groups).deadline(self.size(&ask), self.monitor.period(ask.groups));
             if !self.bulk(Lane::Monitor, Kind::Monitor, Class::Healthy, (ask.clone(), false), deadline, now) {
                 self.monitor.put_back(ask);
                 break;
@@ -139,7 +139,7 @@ impl Core {
     fn is_sounded(&self, snapshot: &Snapshot, id: DomainId) -> bool {
         let groups = self.free.groups();
         let newest = snapshot.get(id).and_then(|domain| {
-            groups.iter().filter_map(|group| domain.windows.started(group)).map(|stamp| stamp.at).max()
+            groups.iter().filter_map(|group| domain.windows.answered(group)).map(|stamp| stamp.at).max()
         });
         !self.is_sounding() || self.free_begun.is_none_or(|begun| newest.is_some_and(|newest| newest >= begun))
     }

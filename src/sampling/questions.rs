@@ -8,7 +8,7 @@ use super::deadline::{self, LEAST};
 use super::dispatch::Call;
 use super::lanes::Lane;
 use super::work::Job;
-use crate::model::{InventoryRequest, Stamp};
+use crate::model::{DomainId, Group, InventoryRequest, Stamp};
 
 impl Core {
     /// Reads the list when that is due.
@@ -53,8 +53,11 @@ impl Core {
             return;
         }
         // It needs no monitor, but the domain's lock.
-        let locked = self.locked(&self.store.snapshot());
-        let ids = self.cpu_wanted.drain().filter(|id| !locked.contains(id)).collect();
+        let snapshot = self.store.snapshot();
+        let locked = self.locked(&snapshot);
+        let feeds =
+            |id: &DomainId| snapshot.get(*id).is_some_and(|domain| snapshot.kernel_feeds(domain, Group::Cpu, now.at));
+        let ids = self.cpu_wanted.drain().filter(|id| !locked.contains(id) && !feeds(id)).collect();
         let mut ids = self.not_ended(ids);
         if ids.is_empty() {
             return;

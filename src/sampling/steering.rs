@@ -10,7 +10,7 @@ use super::core::Core;
 use super::rhythm::{LOOK, Lead, Rhythm};
 use super::schedule;
 use crate::config::Sampling;
-use crate::model::{GroupSet, Stamp};
+use crate::model::{Group, GroupSet, Stamp};
 use crate::store::StaleAfter;
 
 /// What is known of scrapers and turns.
@@ -130,7 +130,8 @@ pub(super) fn limits(settings: &Sampling) -> StaleAfter {
     stale_after
 }
 
-/// The shortest period.
+/// The shortest period of what is asked of libvirt.
 pub(super) fn shortest(settings: &Sampling) -> Duration {
-    settings.groups.iter().map(|(_, period)| *period).min().unwrap_or(settings.inventory)
+    let asked = settings.groups.iter().filter(|(group, _)| *group != Group::Kernel);
+    asked.map(|(_, period)| *period).min().unwrap_or(settings.inventory)
 }

@@ -5,7 +5,9 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::lanes::Crossings;
 use super::life::{Life, Runs};
+use super::minute::{self, Meter};
 use super::snapshot::Domain;
 use super::window::Windows;
 use crate::model::{DomainDescription, DomainHealth, DomainId, DomainRecord, RunId, Stamp};
@@ -23,6 +25,9 @@ pub(super) struct Known {
     /// When the QEMU process of this run started, in clock ticks.
     process: Option<u64>,
     pub(super) runs: Runs,
+    pub(super) crossings: Crossings,
+    cpu_meter: Meter<1>,
+    network_meter: Meter<2>,
 }
 
 /// What is remembered of a domain that is not there: it went away, or an event told of it before the list did.
@@ -52,9 +57,22 @@ impl Known {
             life,
             description: None,
             windows: Windows::default(),
+            cpu_minute: None,
+            network_minute: None,
         });
-        let (disks, nics) = (None, None);
-        Self { domain, seen: started.at, described: None, disks, nics, not_before: None, process: None, runs }
+        Self {
+            domain,
+            seen: started.at,
+            described: None,
+            disks: None,
+            nics: None,
+            not_before: None,
+            process: None,
+            runs,
+            crossings: Crossings::default(),
+            cpu_meter: Meter::default(),
+            network_meter: Meter::default(),
+        }
     }
 
     /// Another run: its counters began anew, so nothing of the old samples may be compared with them.
@@ -72,6 +90,9 @@ impl Known {
         domain.health = DomainHealth::default();
         domain.resting = None;
         domain.windows = Windows::default();
+        (domain.cpu_minute, domain.network_minute) = (None, None);
+        (self.cpu_meter, self.network_meter) = (Meter::default(), Meter::default());
+        self.crossings = Crossings::default();
         (self.disks, self.nics, self.process) = (None, None, None);
     }
 
@@ -93,6 +114,19 @@ impl Known {
         let before = known.and_then(|known| known.figures.time_ns);
         let now = record.figures.cpu.and_then(|cpu| cpu.time_ns);
         self.process.is_none() && before.zip(now).is_some_and(|(before, now)| now < before / 2)
+    }
+
+    /// Takes the newest samples into the rates of the last minute.
+    pub(super) fn measure(&mut self) {
+        let domain = Arc::make_mut(&mut self.domain);
+        if let Some(cpu) = domain.windows.cpu.newest() {
+            self.cpu_meter.take(cpu.started.at, minute::cpu_counter(&cpu.figures));
+            domain.cpu_minute = self.cpu_meter.minute();
+        }
+        if let Some(network) = domain.windows.interface.newest() {
+            self.network_meter.take(network.started.at, minute::network_counters(&network.figures));
+            domain.network_minute = self.network_meter.minute();
+        }
     }
 
     pub(super) fn rename(&mut self, name: &str) -> bool {

@@ -9,7 +9,7 @@ use prometheus::{
 };
 
 use super::process::ProcessCollector;
-use crate::model::{DecodeCounts, Happened, PauseReason, StopReason};
+use crate::model::{DecodeCounts, Group, Happened, PauseReason, StopReason};
 
 /// Upper bounds, in seconds, for calls to libvirt: from a quiet host to a hung guest.
 const CALL_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -47,6 +47,7 @@ pub struct SelfMetrics {
     pub quarantined: IntGauge,
     pub storage_blocked: IntGauge,
     pub samples_dropped: IntCounterVec,
+    pub lane_disagreements: IntCounterVec,
     pub workers: IntGaugeVec,
     pub reconnects: IntCounter,
     pub series_dropped: IntCounterVec,
@@ -107,6 +108,12 @@ impl SelfMetrics {
                 "samples_dropped_total",
                 "Samples of one domain and group that were not taken: late (newer ones are known, or it was stale when it came), or went_back (CPU time of the same run was less than before).",
                 &["reason"],
+            ),
+            lane_disagreements: counters(
+                &registry,
+                "lane_disagreements_total",
+                "Times that libvirt and the kernel did not agree on the figures of one domain to a hundredth, by stats group; twice running, and libvirt is believed.",
+                &["group"],
             ),
             workers: gauges(
                 &registry,
@@ -192,6 +199,12 @@ impl SelfMetrics {
             for reason in ["disconnected", "no_place", "refused", "unresponsive"] {
                 self.lane_skipped.with_label_values(&[lane, reason]);
             }
+        }
+        // It can neither fail nor be skipped.
+        self.lane_runs.with_label_values(&["kernel", "ok"]);
+        self.lane_duration.with_label_values(&["kernel"]);
+        for group in Group::SHARED {
+            self.lane_disagreements.with_label_values(&[group.label()]);
         }
         for pool in ["free", "monitor", "block_info", "inventory", "storage"] {
             for state in ["idle", "busy", "stuck"] {

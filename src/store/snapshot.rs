@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 use imbl::Vector;
 
 use super::directory::{Directory, Key};
+use super::kernel::KernelStatus;
 use super::leases::Leases;
 use super::life::Life;
+use super::minute::Minute;
 use super::window::{Sampled, Window, Windows};
 use crate::model::{
     Block, BlockInfo, DomainDescription, DomainHealth, DomainId, Group, HostVersions, Mac, RunId, Stamp, StateSample,
@@ -38,6 +40,10 @@ pub struct Domain {
     pub description: Option<Arc<DomainDescription>>,
     /// Its samples, all of this run.
     pub windows: Windows,
+    /// CPU time within the last minute, nanoseconds.
+    pub cpu_minute: Option<Minute<1>>,
+    /// Bytes received and sent within the last minute.
+    pub network_minute: Option<Minute<2>>,
 }
 
 impl Domain {
@@ -52,6 +58,7 @@ impl Domain {
     pub fn has(&self, group: Group) -> bool {
         match group {
             Group::BlockInfo => self.disks().next().is_some() || self.windows.block_info.oldest().is_some(),
+            Group::Kernel => self.pid.is_some() || self.windows.kernel.newest().is_some(),
             _ => true,
         }
     }
@@ -185,6 +192,8 @@ pub struct Snapshot {
     pub leases: Leases,
     /// How bulk calls are cut.
     pub shards: Shards,
+    /// How the kernel lane does.
+    pub kernel: Arc<KernelStatus>,
     /// Why this is not yet a complete picture; `None` once every running domain was asked for every group.
     pub incomplete: Option<Arc<str>>,
     /// When a group is stale.
@@ -245,6 +254,14 @@ impl Snapshot {
         self.stale_after.get(group).is_some_and(|limit| age <= limit)
     }
 
+    /// Does the kernel lane feed that group of a domain at present, so that libvirt need not be asked for it?
+    #[must_use]
+    pub fn kernel_feeds(&self, domain: &Domain, group: Group, now: Instant) -> bool {
+        let newest = || domain.windows.started(group);
+        domain.windows.lanes.kernel().contains(group)
+            && newest().is_some_and(|started| self.is_fresh(started, Group::Kernel, now))
+    }
+
     /// The sizes of a disk and when they were asked for, if they are fresh enough to be exported as current.
     #[must_use]
     pub fn fresh_sizes(&self, domain: &Domain, target: &str, now: Instant) -> Option<(BlockInfo, Stamp)> {
@@ -266,7 +283,7 @@ impl Snapshot {
     #[must_use]
     pub fn next_staleness(&self, now: Instant) -> Option<Instant> {
         let moments = self.domains.iter().flat_map(|domain| {
-            let samples = self.stale_after.groups().filter(|group| group.is_bulk());
+            let samples = self.stale_after.groups().filter(|group| *group != Group::BlockInfo);
             let samples = samples.filter_map(|group| Some((group, domain.windows.started(group)?)));
             let sizes = domain.windows.block_info.iter().map(|(_, _, started)| (Group::BlockInfo, started));
             samples.chain(sizes).filter_map(|(group, started)| Some(started.at + self.stale_after.get(group)?))

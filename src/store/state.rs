@@ -10,13 +10,16 @@ use imbl::Vector;
 
 use super::block_info::BlockInfoAnswer;
 use super::directory::Registrar;
+use super::kernel::KernelStatus;
 use super::known::{Apart, Known};
+use super::lanes::Verdict;
 use super::leases::Leases;
 use super::life;
 use super::snapshot::{Domain, Link, Order, Shards, Snapshot, StaleAfter};
 use super::window::{NotTaken, Sampled};
 use crate::model::{
-    DomainEvent, DomainHealth, DomainId, DomainRecord, Group, GroupSet, ListedDomain, Moment, Process, RunId, Stamp,
+    DomainEvent, DomainHealth, DomainId, DomainRecord, Group, GroupSet, KernelFigures, ListedDomain, Moment, Process,
+    RunId, Stamp,
 };
 
 /// For how long it is remembered that a domain went away, so that an answer asked for earlier cannot bring it back. What a
@@ -61,6 +64,7 @@ pub(super) struct State {
     pub(super) hint: Option<Arc<str>>,
     pub(super) leases: Leases,
     pub(super) shards: Shards,
+    pub(super) kernel: Arc<KernelStatus>,
     pub(super) answered: GroupSet,
     pub(super) sampled: Option<Stamp>,
     pub(super) sequence: u64,
@@ -80,6 +84,7 @@ impl State {
             hint: self.hint.clone(),
             leases: self.leases.clone(),
             shards: self.shards,
+            kernel: Arc::clone(&self.kernel),
             incomplete: self.incomplete(),
             stale_after: self.stale_after,
             domains: self.shown.clone(),
@@ -182,7 +187,37 @@ impl State {
                 changes.devices.push(record.id);
             }
         }
-        Arc::make_mut(&mut known.domain).windows.push(started, now, record.figures, &self.stale_after)
+        let figures = known.keep_for_comparison(started, now, record.figures, &self.stale_after);
+        let not_taken = Arc::make_mut(&mut known.domain).windows.push(started, now, figures, &self.stale_after);
+        known.measure();
+        not_taken
+    }
+
+    /// Takes a look of the kernel lane at one domain; `None` if it is about another run.
+    pub(super) fn take_kernel(
+        &mut self,
+        started: Stamp,
+        network: Stamp,
+        (id, run): (DomainId, RunId),
+        figures: KernelFigures,
+    ) -> Option<Verdict> {
+        let known = self.domains.get_mut(&id).filter(|known| known.domain.run == Some(run))?;
+        if known.predates_run(started) || started.at < known.domain.known_since.at {
+            return None;
+        }
+        self.touched.push(id);
+        let verdict = known.take_kernel(started, network, figures, &self.stale_after);
+        known.measure();
+        Some(verdict)
+    }
+
+    /// The kernel tells nothing of a domain any more.
+    pub(super) fn lose_kernel(&mut self, id: DomainId) {
+        let Some(known) = self.domains.get_mut(&id) else { return };
+        if !known.domain.windows.lanes.kernel().is_empty() {
+            Arc::make_mut(&mut known.domain).windows.lanes.lose_kernel();
+            self.touched.push(id);
+        }
     }
 
     /// Takes the sizes of a disk, and returns whether they came in time; `None` if they are about another run.

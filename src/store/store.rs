@@ -30,7 +30,7 @@ pub struct Store {
     /// The sampler's own metrics.
     pub metrics: SelfMetrics,
     heartbeats: Heartbeats,
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
     published: RwLock<Arc<Snapshot>>,
     newest: watch::Sender<u64>,
     scrapes: Scrapes,
@@ -134,8 +134,8 @@ impl Store {
     pub fn forget(&self) {
         let mut state = self.state.lock();
         let listeners = std::mem::take(&mut state.listeners);
-        let (sequence, stale_after) = (state.sequence, state.stale_after);
-        *state = State { sequence, stale_after, listeners, ..State::default() };
+        let (sequence, stale_after, kernel) = (state.sequence, state.stale_after, Arc::clone(&state.kernel));
+        *state = State { sequence, stale_after, kernel, listeners, ..State::default() };
         self.publish(&mut state);
     }
 
@@ -341,7 +341,7 @@ impl Store {
     }
 
     /// Builds a snapshot and swaps it in; the lock that readers share is held for the swap alone.
-    fn publish(&self, state: &mut State) {
+    pub(super) fn publish(&self, state: &mut State) {
         let snapshot = Arc::new(state.build());
         let old = {
             let mut published = self.published.write();

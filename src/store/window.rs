@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::block_info::DiskSizes;
+use super::lanes::Lanes;
 use super::snapshot::StaleAfter;
 use crate::model::{
-    BalloonSample, BlockSample, CpuSample, Figures, Group, InterfaceSample, Stamp, StateSample, VcpuSample,
+    BalloonSample, BlockSample, CpuSample, Figures, Group, InterfaceSample, KernelSample, Stamp, StateSample,
+    VcpuSample,
 };
 
 /// Figures, and when they were asked for.
@@ -57,6 +59,12 @@ impl<T> Window<T> {
         self.newest().filter(|newest| newest.started.at < started.at)
     }
 
+    /// The newest sample that was asked for no later than that.
+    pub(super) fn at_or_before(&self, moment: Instant) -> Option<Arc<Sampled<T>>> {
+        let both = [&self.newest, &self.previous].into_iter().flatten();
+        both.into_iter().find(|sampled| sampled.started.at <= moment).map(Arc::clone)
+    }
+
     /// Takes a newer sample; one that was asked for earlier than what is here is refused.
     pub(super) fn push(&mut self, started: Stamp, figures: T) -> bool {
         if self.newest.as_ref().is_some_and(|newest| newest.started.at >= started.at) {
@@ -84,6 +92,10 @@ pub struct Windows {
     pub balloon: Window<BalloonSample>,
     /// Sizes of disks.
     pub block_info: DiskSizes,
+    /// The process on the host.
+    pub kernel: Window<KernelSample>,
+    /// Which lane the samples of a group are from, where there are two.
+    pub lanes: Lanes,
 }
 
 impl Windows {
@@ -101,11 +113,19 @@ impl Windows {
             Group::Block => stamp(&self.block),
             Group::Balloon => stamp(&self.balloon),
             Group::BlockInfo => self.block_info.oldest(),
+            Group::Kernel => stamp(&self.kernel),
         }
+    }
+
+    /// When libvirt was asked for its newest answer about a group, though the kernel may tell something newer.
+    #[must_use]
+    pub fn answered(&self, group: Group) -> Option<Stamp> {
+        self.lanes.answered(group).or_else(|| self.started(group).filter(|_| !self.lanes.kernel().contains(group)))
     }
 
     /// Forgets the samples of a group.
     pub(super) fn clear(&mut self, group: Group) {
+        self.lanes.clear(group);
         match group {
             Group::State => self.state = Window::default(),
             Group::Cpu => self.cpu = Window::default(),
@@ -114,6 +134,7 @@ impl Windows {
             Group::Block => self.block = Window::default(),
             Group::Balloon => self.balloon = Window::default(),
             Group::BlockInfo => self.block_info = DiskSizes::default(),
+            Group::Kernel => self.kernel = Window::default(),
         }
     }
 

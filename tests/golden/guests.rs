@@ -7,11 +7,12 @@ use virtstatd::clock::{Clock as _, ManualClock};
 use virtstatd::model::{
     BalloonSample, Block, BlockInfo, BlockSample, BulkReply, BulkRequest, CpuSample, DiskDescription,
     DomainDescription, DomainEvent, DomainHealth, DomainId, DomainRecord, Figures, Group, Happened, HostVersions,
-    Interface, InterfaceSample, InventoryReply, Io, IoError, IoErrorAction, ListedDomain, Metadata, Moment,
-    NicDescription, OpenStack, PauseReason, Process, ProcessState, RunId, Scope, Stamp, Standing, StartReason,
-    StateSample, StopReason, Traffic, Vcpu, VcpuSample,
+    Interface, InterfaceSample, InventoryReply, Io, IoError, IoErrorAction, IoThread, KernelFigures, KernelIo,
+    KernelSample, KernelState, Lack, ListedDomain, Metadata, Moment, NicDescription, OpenStack, PauseReason, Process,
+    ProcessState, RunId, Scope, Stamp, Standing, StartReason, StateSample, StopReason, Traffic, Unseen, Vcpu,
+    VcpuSample,
 };
-use virtstatd::store::{BlockInfoAnswer, LaneShards, Shards, StaleAfter, Store};
+use virtstatd::store::{BlockInfoAnswer, KernelNews, KernelRecord, KernelTurn, LaneShards, Shards, StaleAfter, Store};
 
 pub(super) fn id(number: u8) -> DomainId {
     DomainId::from_bytes([number; 16])
@@ -177,8 +178,63 @@ fn let_something_happen(store: &Store) {
     tell(store, 900, 3, None, Happened::Stopped(StopReason::Saved));
 }
 
+/// Two looks of the kernel lane at one guest; a hung one is not seen by it.
+fn look_at_kernel(clock: &ManualClock, store: &Store) {
+    for step in [1, 2] {
+        clock.advance(Duration::from_secs(1));
+        let traffic = |base: u64| Traffic {
+            bytes: Some(base * 1000 * step),
+            packets: Some(base * step),
+            errors: Some(0),
+            drops: Some(base),
+        };
+        let nic = Interface { index: 0, name: Some("vnet5".into()), receive: traffic(500), transmit: traffic(300) };
+        let vcpu = |index: u32| Vcpu {
+            index,
+            state: Some(1),
+            time_ns: Some(700_000_000 * step + u64::from(index)),
+            wait_ns: None,
+            delay_ns: Some(9_000_000 * step),
+        };
+        let figures = KernelFigures {
+            process: Process { pid: 4105, start_ticks: 99, state: ProcessState::Runs },
+            cpu: Some(CpuSample {
+                time_ns: Some(1_500_000_000 * step),
+                user_ns: Some(1_000_000_000 * step),
+                system_ns: Some(500_000_000 * step),
+            }),
+            vcpu: Some(VcpuSample { current: Some(2), maximum: None, vcpus: vec![vcpu(0), vcpu(1)] }),
+            interface: Some(InterfaceSample { count: Some(1), interfaces: vec![nic] }),
+            kernel: KernelSample {
+                resident_kib: Some(36_868),
+                hugetlb_kib: Some(2048),
+                major_faults: Some(7),
+                minor_faults: Some(4900 + step * 100),
+                threads: Some(6),
+                voluntary_switches: Some(1000 * step),
+                involuntary_switches: Some(10 * step),
+                emulator_time_ns: Some(100_000_000 * step),
+                emulator_delay_ns: Some(1_000_000 * step),
+                iothreads: vec![IoThread { id: 1, time_ns: Some(5_000_000 * step), delay_ns: Some(10_000 * step) }],
+                io_read: KernelIo { bytes: Some(4096 * step), operations: Some(step) },
+                io_write: KernelIo { bytes: Some(8192 * step), operations: Some(2 * step) },
+            },
+        };
+        let started = Stamp { at: clock.now(), wall: clock.wall() };
+        let lack = Lack { figures: "vCPU wait", reason: "this kernel has no scheduler statistics".to_owned() };
+        let news = store.apply_kernel(KernelTurn {
+            network: Some(started),
+            records: vec![KernelRecord { id: id(5), run: RunId(5), started, figures }],
+            unseen: vec![(id(4), Unseen::NoProcess)],
+            state: KernelState { open_files: 7, open_files_limit: 1000, lacks: vec![lack] },
+            took: Duration::from_micros(1500),
+        });
+        assert_eq!(news, KernelNews::default());
+    }
+}
+
 /// A host with one guest that has everything, one with an odd name and little, one that is shut off, and one whose QEMU
-/// hangs: of that one only the state, which needs no answer of QEMU, is still new.
+/// hangs: of that one only the state, which needs no answer of QEMU, is still new. The last is one of which the kernel tells.
 pub(super) fn host() -> (Arc<ManualClock>, Store) {
     let clock = Arc::new(ManualClock::new());
     let store = Store::new(clock.clone());
@@ -212,6 +268,7 @@ pub(super) fn host() -> (Arc<ManualClock>, Store) {
                 listed(2, odd, Some(2), false),
                 listed(3, "asleep", None, true),
                 listed(4, "hung", Some(4), false),
+                listed(5, "seen", Some(5), false),
             ],
             versions,
             failed_descriptions: 0,
@@ -228,11 +285,17 @@ pub(super) fn host() -> (Arc<ManualClock>, Store) {
             run: Some(RunId(number.into())),
             figures,
         };
+        let seen = Figures { state: Some(StateSample { state: Some(1), reason: Some(1) }), ..Figures::default() };
         let little = Figures { state: Some(StateSample { state: Some(3), reason: Some(1) }), ..Figures::default() };
         let state = StateSample { state: Some(1), reason: Some(1) };
         let cpu = (step == 1).then_some(CpuSample { time_ns: Some(77), ..CpuSample::default() });
         let hung = Figures { state: Some(state), cpu, ..Figures::default() };
-        let records = vec![record(1, "web", full(step)), record(2, odd, little), record(4, "hung", hung)];
+        let records = vec![
+            record(1, "web", full(step)),
+            record(2, odd, little),
+            record(4, "hung", hung),
+            record(5, "seen", seen),
+        ];
         store.apply_bulk(stamp(), &request, BulkReply { records, ..BulkReply::default() });
         let sizes = |number: u8, target: &str, base: u64| BlockInfoAnswer {
             started: stamp(),
@@ -257,6 +320,7 @@ pub(super) fn host() -> (Arc<ManualClock>, Store) {
         blocked_storage: Some("/srv/images".into()),
     };
     store.apply_health(vec![(id(4), health)]);
+    look_at_kernel(&clock, &store);
     clock.advance(Duration::from_millis(1234));
     (clock, store)
 }

@@ -156,6 +156,9 @@ fn new_samples(old: &Domain, new: &Domain) -> Option<Fields> {
             // One that is gone cannot be told by what is new.
             started(new)?;
             fields = fields.or(Fields::group(group));
+            if matches!(group, Group::Cpu | Group::Interface) {
+                fields = fields.or(Fields::minute());
+            }
         }
     }
     Some(fields)

@@ -3,7 +3,7 @@
 use crate::model::Group;
 
 /// The fields that can be chosen: those of a domain's object, and the groups of its samples.
-const NAMES: [&str; 23] = [
+const NAMES: [&str; 25] = [
     "uuid",
     "name",
     "running",
@@ -27,7 +27,12 @@ const NAMES: [&str; 23] = [
     "samples.block",
     "samples.balloon",
     "samples.block_info",
+    "samples.kernel",
+    MINUTE,
 ];
+
+/// What goes with the samples of CPU and NICs.
+const MINUTE: &str = "minute";
 
 const SAMPLES: &str = "samples";
 
@@ -70,6 +75,11 @@ impl Fields {
     /// A group of samples.
     pub(super) fn group(group: Group) -> Self {
         Self(bit(&format!("samples.{}", group.label())).unwrap_or_default())
+    }
+
+    /// The rates of the last minute.
+    pub(super) fn minute() -> Self {
+        Self(bit(MINUTE).unwrap_or_default())
     }
 
     pub(super) fn or(self, other: Self) -> Self {

@@ -10,6 +10,7 @@ mod host;
 mod life;
 mod list;
 mod lookup;
+mod minute;
 mod openapi;
 mod query;
 mod samples;
@@ -28,6 +29,7 @@ pub use self::host::{HostJson, host};
 use self::life::LifeJson;
 pub use self::list::{DomainList, ListBody, domains};
 pub use self::lookup::{Found, Question, lookup, question};
+use self::minute::MinuteJson;
 pub use self::openapi::{ENDPOINTS, Endpoint, HealthyBody, openapi};
 pub use self::query::{Cursor, Query};
 use self::samples::{Samples, State};
@@ -86,6 +88,8 @@ pub struct DomainJson<'a> {
     description: Option<Description<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     samples: Option<Samples<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    minute: Option<MinuteJson>,
 }
 
 figures!(Health<'a> {
@@ -107,6 +111,7 @@ pub fn domain<'a>(snapshot: &Snapshot, domain: &'a Domain, form: Form) -> Domain
         life: fields.has("life").then(|| life::of(domain)),
         description: domain.description.as_deref().filter(|_| fields.has("description")).map(description::of),
         samples: domain.run.filter(|_| fields.any_samples()).map(|_| samples::of(snapshot, domain, form)),
+        minute: domain.run.filter(|_| fields.has("minute")).and_then(|_| minute::of(domain)),
     }
 }
 

@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::{Fields, Form, age, figures, rfc3339, round};
 use crate::model::{
-    BalloonSample, Block, BlockInfo, BlockSample, CpuSample, Group, Interface, InterfaceSample, Stamp, StateSample,
-    Traffic, Vcpu, VcpuSample, per_second, state_name,
+    BalloonSample, Block, BlockInfo, BlockSample, CpuSample, Group, GroupSet, Interface, InterfaceSample, IoThread,
+    KernelSample, Stamp, StateSample, Traffic, Vcpu, VcpuSample, per_second, state_name,
 };
 use crate::store::{Domain, Snapshot, Window};
 
@@ -42,6 +42,8 @@ pub(super) struct Samples<'a> {
     balloon: Option<Aged<Balloon>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     block_info: Option<Aged<DiskSizes<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel: Option<Aged<Kernel>>,
 }
 
 /// Figures with the time at which they were asked for.
@@ -57,6 +59,9 @@ struct Aged<T> {
     /// What the rates are over; absent without a second sample.
     #[serde(skip_serializing_if = "Option::is_none")]
     interval_seconds: Option<f64>,
+    /// Who told it, of groups that two can tell: `kernel` or `libvirt`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lane: Option<&'static str>,
     #[serde(flatten)]
     figures: T,
 }
@@ -155,10 +160,51 @@ figures!(Balloon {
     minor_faults_per_second: f64,
 });
 
+#[derive(Debug, Serialize, JsonSchema)]
+struct Kernel {
+    #[serde(flatten)]
+    process: Process,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    iothreads: Vec<IoThreadJson>,
+}
+figures!(Process {
+    resident_kib: u64,
+    hugetlb_kib: u64,
+    major_faults: u64,
+    minor_faults: u64,
+    threads: u64,
+    voluntary_switches: u64,
+    involuntary_switches: u64,
+    emulator_time_ns: u64,
+    emulator_delay_ns: u64,
+    io_read_bytes: u64,
+    io_read_operations: u64,
+    io_write_bytes: u64,
+    io_write_operations: u64,
+    major_faults_per_second: f64,
+    minor_faults_per_second: f64,
+    emulator_time_seconds_per_second: f64,
+    emulator_delay_seconds_per_second: f64,
+    io_read_bytes_per_second: f64,
+    io_read_operations_per_second: f64,
+    io_write_bytes_per_second: f64,
+    io_write_operations_per_second: f64,
+});
+figures!(
+    #[schemars(rename = "IoThread")]
+    IoThreadJson {
+        iothread: u32,
+        time_ns: u64,
+        delay_ns: u64,
+        time_seconds_per_second: f64,
+        delay_seconds_per_second: f64
+    }
+);
+
 /// The newest sample of each group of a running domain.
 pub(super) fn of<'a>(snapshot: &Snapshot, domain: &'a Domain, form: Form) -> Samples<'a> {
     let windows = &domain.windows;
-    let aging = Aging { snapshot, form };
+    let aging = Aging { snapshot, form, by_kernel: windows.lanes.kernel() };
     Samples {
         state: aging.of(&windows.state, (Group::State, "samples.state"), |state, _| self::state(*state)),
         cpu: aging.of(&windows.cpu, (Group::Cpu, "samples.cpu"), cpu),
@@ -167,12 +213,14 @@ pub(super) fn of<'a>(snapshot: &Snapshot, domain: &'a Domain, form: Form) -> Sam
         block: aging.of(&windows.block, (Group::Block, "samples.block"), disks),
         balloon: aging.of(&windows.balloon, (Group::Balloon, "samples.balloon"), balloon),
         block_info: aging.sizes(domain),
+        kernel: aging.of(&windows.kernel, (Group::Kernel, "samples.kernel"), kernel),
     }
 }
 
 struct Aging<'s> {
     snapshot: &'s Snapshot,
     form: Form,
+    by_kernel: GroupSet,
 }
 
 impl Aging<'_> {
@@ -196,6 +244,9 @@ impl Aging<'_> {
             age_seconds: self.form.at.map(|now| age(started, now)),
             stale: self.form.at.map(|now| !self.snapshot.is_fresh(started, group, now)),
             interval_seconds: None,
+            lane: Group::SHARED
+                .contains(&group)
+                .then(|| if self.by_kernel.contains(group) { "kernel" } else { "libvirt" }),
             figures: (),
         }
     }
@@ -220,8 +271,8 @@ impl Aging<'_> {
 
 impl Aged<()> {
     fn with<T>(self, figures: T) -> Aged<T> {
-        let Self { sampled_at, age_seconds, stale, interval_seconds, figures: () } = self;
-        Aged { sampled_at, age_seconds, stale, interval_seconds, figures }
+        let Self { sampled_at, age_seconds, stale, interval_seconds, lane, figures: () } = self;
+        Aged { sampled_at, age_seconds, stale, interval_seconds, lane, figures }
     }
 }
 
@@ -362,5 +413,44 @@ fn balloon(sample: &BalloonSample, before: &Before<'_, BalloonSample>) -> Balloo
         swap_out_kib_per_second: before.rate(sample, |sample| sample.swap_out_kib),
         major_faults_per_second: before.rate(sample, |sample| sample.major_faults),
         minor_faults_per_second: before.rate(sample, |sample| sample.minor_faults),
+    }
+}
+
+fn kernel(sample: &KernelSample, before: &Before<'_, KernelSample>) -> Kernel {
+    let iothread = |thread: &IoThread| {
+        let before = before.device(|sample| sample.iothreads.iter().find(|other| other.id == thread.id));
+        IoThreadJson {
+            iothread: Some(thread.id),
+            time_ns: thread.time_ns,
+            delay_ns: thread.delay_ns,
+            time_seconds_per_second: before.rate_ns(thread, |thread| thread.time_ns),
+            delay_seconds_per_second: before.rate_ns(thread, |thread| thread.delay_ns),
+        }
+    };
+    Kernel {
+        process: Process {
+            resident_kib: sample.resident_kib,
+            hugetlb_kib: sample.hugetlb_kib,
+            major_faults: sample.major_faults,
+            minor_faults: sample.minor_faults,
+            threads: sample.threads,
+            voluntary_switches: sample.voluntary_switches,
+            involuntary_switches: sample.involuntary_switches,
+            emulator_time_ns: sample.emulator_time_ns,
+            emulator_delay_ns: sample.emulator_delay_ns,
+            io_read_bytes: sample.io_read.bytes,
+            io_read_operations: sample.io_read.operations,
+            io_write_bytes: sample.io_write.bytes,
+            io_write_operations: sample.io_write.operations,
+            major_faults_per_second: before.rate(sample, |sample| sample.major_faults),
+            minor_faults_per_second: before.rate(sample, |sample| sample.minor_faults),
+            emulator_time_seconds_per_second: before.rate_ns(sample, |sample| sample.emulator_time_ns),
+            emulator_delay_seconds_per_second: before.rate_ns(sample, |sample| sample.emulator_delay_ns),
+            io_read_bytes_per_second: before.rate(sample, |sample| sample.io_read.bytes),
+            io_read_operations_per_second: before.rate(sample, |sample| sample.io_read.operations),
+            io_write_bytes_per_second: before.rate(sample, |sample| sample.io_write.bytes),
+            io_write_operations_per_second: before.rate(sample, |sample| sample.io_write.operations),
+        },
+        iothreads: sample.iothreads.iter().map(iothread).collect(),
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::{age, rfc3339, round};
 use crate::model::{DomainHealth, Group, HostVersions, Standing};
-use crate::store::{LaneShards, Snapshot};
+use crate::store::{KernelStatus, LaneShards, Snapshot};
 
 /// Names listed at most: who has more of them looks at the list of domains.
 const NAMES: usize = 100;
@@ -37,6 +37,7 @@ pub struct Status<'a> {
     unresponsive: Vec<&'a str>,
     quarantined: Vec<&'a str>,
     groups: Vec<GroupStatus>,
+    kernel: KernelJson<'a>,
     shards: ShardsStatus,
 }
 
@@ -95,6 +96,96 @@ struct GroupStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     oldest_age_seconds: Option<f64>,
     stale_domains: usize,
+    /// Running domains whose newest sample the kernel told, of groups that libvirt can tell too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kernel_domains: Option<usize>,
+}
+
+/// The lane that reads what the host's kernel says of guests.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "KernelStatus")]
+struct KernelJson<'a> {
+    active: bool,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+    /// Seen in the newest turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domains: Option<usize>,
+    /// How long that turn took.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    turn_seconds: Option<f64>,
+    /// Not seen, by reason: libvirt tells all about them.
+    unseen: Vec<UnseenJson>,
+    /// About whom libvirt is believed, since the two did not agree.
+    disagreeing: Vec<DisagreeingJson<'a>>,
+    /// Figures that are not to be had here, each with the reason.
+    lacking: Vec<LackingJson<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    open_files: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    open_files_limit: Option<usize>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Unseen")]
+struct UnseenJson {
+    domains: usize,
+    reason: &'static str,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Disagreeing")]
+struct DisagreeingJson<'a> {
+    name: &'a str,
+    groups: Vec<&'static str>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Lacking")]
+struct LackingJson<'a> {
+    figures: &'a str,
+    reason: &'a str,
+}
+
+impl<'a> KernelJson<'a> {
+    fn of(snapshot: &'a Snapshot) -> Self {
+        let running = snapshot.domains.iter().filter(|domain| domain.run.is_some());
+        let disagreeing = running.filter(|domain| !domain.windows.lanes.distrusted().is_empty());
+        let disagreeing = disagreeing.take(NAMES).map(|domain| DisagreeingJson {
+            name: &domain.name,
+            groups: domain.windows.lanes.distrusted().iter().map(Group::label).collect(),
+        });
+        let off = |reason| Self {
+            active: false,
+            reason: Some(reason),
+            domains: None,
+            turn_seconds: None,
+            unseen: Vec::new(),
+            disagreeing: Vec::new(),
+            lacking: Vec::new(),
+            open_files: None,
+            open_files_limit: None,
+        };
+        match &*snapshot.kernel {
+            KernelStatus::Off(reason) => off(reason),
+            KernelStatus::Waiting => off("no running domain was known yet"),
+            KernelStatus::On { seen, unseen, took, state } => Self {
+                active: true,
+                reason: None,
+                domains: Some(*seen),
+                turn_seconds: Some(took.as_secs_f64()),
+                unseen: unseen
+                    .iter()
+                    .map(|(why, domains)| UnseenJson { domains: *domains, reason: why.reason() })
+                    .collect(),
+                disagreeing: disagreeing.collect(),
+                lacking: state.lacks.iter().map(|it| LackingJson { figures: it.figures, reason: &it.reason }).collect(),
+                open_files: Some(state.open_files),
+                open_files_limit: Some(state.open_files_limit),
+            },
+        }
+    }
 }
 
 /// The service.
@@ -111,6 +202,9 @@ pub fn status(snapshot: &Snapshot, now: Instant) -> Status<'_> {
             stale_after_seconds: limit.as_secs_f64(),
             oldest_age_seconds: ages().max().map(round),
             stale_domains: ages().filter(|age| *age > limit).count(),
+            kernel_domains: Group::SHARED
+                .contains(&group)
+                .then(|| running().filter(|it| snapshot.kernel_feeds(it, group, now)).count()),
         })
     };
     let those = |are: fn(&DomainHealth) -> bool| {
@@ -142,6 +236,7 @@ pub fn status(snapshot: &Snapshot, now: Instant) -> Status<'_> {
         unresponsive: unresponsive().take(NAMES).collect(),
         quarantined: quarantined().take(NAMES).collect(),
         groups: Group::ALL.into_iter().filter_map(group).collect(),
+        kernel: KernelJson::of(snapshot),
         shards: ShardsStatus {
             free: LaneShardsStatus::of(snapshot.shards.free),
             monitor: LaneShardsStatus::of(snapshot.shards.monitor),

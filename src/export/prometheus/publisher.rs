@@ -1,7 +1,8 @@
 //! Renders snapshots for all scrapes, on a thread of its own.
 //!
-//! On most hosts each snapshot is rendered as it comes, so that text is always ready; the compressed form is made for as long as
-//! somebody asks for it. On a host with very many guests that would be work and memory for nobody: there a rendering is made
+//! On most hosts snapshots are rendered as they come, so that text is ready; the compressed form is made for as long as somebody
+//! asks for it. Where they come faster than is worth the work, one is rendered now and then, and when a scrape comes that would
+//! see an older one. On a host with very many guests any of this would be work and memory for nobody: there a rendering is made
 //! when a scrape asks for one, and serves those that come soon after. Whoever asks first waits for the thread, not for the
 //! network's.
 
@@ -33,6 +34,9 @@ const SHORTEST_REST: Duration = Duration::from_millis(50);
 /// and so long at most: what a scrape shows may be this much older than what is known.
 const LONGEST_REST: Duration = Duration::from_millis(500);
 
+/// Renderings that nobody asked for take this part of a CPU at most.
+const UNASKED_TIMES: u32 = 500;
+
 /// A rendering of a large host serves the scrapes of this long, whatever is known meanwhile; or of the time that
 /// [`REST_TIMES`] gives, if that is longer.
 const LARGE_REST: Duration = Duration::from_secs(1);
@@ -55,8 +59,8 @@ pub struct Exposition {
 
 /// What can be shown.
 enum Current {
-    /// A rendering that is replaced whenever there is something new.
-    Small(Rendering),
+    /// A rendering that is good for scrapes until that moment, and then as long as nothing is new; it is replaced by and by.
+    Small(Rendering, Instant),
     /// A rendering that is good for scrapes until that moment, and then as long as nothing is new.
     Large(Rendering, Instant),
     /// A large host, and nobody asked.
@@ -117,21 +121,20 @@ pub fn start_with(store: &Arc<Store>, renderer: Renderer) -> std::io::Result<Exp
 impl Current {
     /// Will it do for a scrape of that moment, when the newest snapshot is that one?
     fn is_good(&self, now: Instant, newest: u64) -> bool {
-        matches!(self, Self::Large(_, until) if now < *until) || self.is_up_to_date(now, newest)
+        matches!(self, Self::Small(_, until) | Self::Large(_, until) if now < *until) || self.is_up_to_date(now, newest)
     }
 
     /// Does it show that snapshot, or a later one, and nothing that was stale then?
     fn is_up_to_date(&self, now: Instant, newest: u64) -> bool {
         match self {
-            Self::Small(_) => true,
-            Self::Large(it, _) => it.sequence >= newest && it.stale_at.is_none_or(|at| now <= at),
+            Self::Small(it, _) | Self::Large(it, _) => it.sequence >= newest && it.stale_at.is_none_or(|at| now <= at),
             Self::Nothing => false,
         }
     }
 
     fn rendering(&self) -> Option<&Rendering> {
         match self {
-            Self::Small(rendering) | Self::Large(rendering, _) => Some(rendering),
+            Self::Small(rendering, _) | Self::Large(rendering, _) => Some(rendering),
             Self::Nothing => None,
         }
     }
@@ -216,7 +219,7 @@ impl Exposition {
     /// What to show to a scrape that wants it compressed: the same, if it does not come so in time.
     async fn compressed(&self, shown: Arc<Current>) -> Arc<Current> {
         let plain = |current: &Current| {
-            matches!(current, Current::Small(Rendering { text: Text::Plain(_, None), .. }) | Current::Nothing)
+            matches!(current, Current::Small(Rendering { text: Text::Plain(_, None), .. }, _) | Current::Nothing)
         };
         if !plain(&shown) {
             return shown;
@@ -245,9 +248,11 @@ struct Publisher {
 
 impl Publisher {
     fn run(mut self, news: &Receiver<()>, woken: &Receiver<()>) {
+        let never = crossbeam_channel::never();
+        let mut unasked_at = self.store.now();
         loop {
             let stale_at = match &**self.sender.borrow() {
-                Current::Small(rendering) => rendering.stale_at,
+                Current::Small(rendering, _) => rendering.stale_at,
                 // Whoever scrapes next sees to that.
                 Current::Large(..) | Current::Nothing => None,
             };
@@ -255,10 +260,12 @@ impl Publisher {
             // A moment later, so that "older than the limit" is true then.
             let until_stale = stale_at.map(|at| at.saturating_duration_since(now) + Duration::from_millis(1));
             self.store.beat(Part::Publisher);
+            let pause = unasked_at.saturating_duration_since(now);
+            let (news, pause) = if pause.is_zero() { (news, HEARTBEAT) } else { (&never, pause.min(HEARTBEAT)) };
             select! {
                 recv(news) -> message => if message.is_err() { return },
                 recv(woken) -> message => if message.is_err() { return },
-                default(until_stale.map_or(HEARTBEAT, |until| until.min(HEARTBEAT))) => {
+                default(until_stale.map_or(pause, |until| until.min(pause))) => {
                     let stale = stale_at.is_some_and(|at| self.store.now() > at);
                     let large = matches!(&**self.sender.borrow(), Current::Large(..));
                     if !stale && !large {
@@ -267,8 +274,11 @@ impl Publisher {
                 }
             }
             let Some(wanted) = self.wanted.upgrade() else { return };
+            let begin = self.store.now();
             let rest = self.publish(&wanted);
             drop(wanted);
+            let now = self.store.now();
+            unasked_at = now + now.saturating_duration_since(begin) * UNASKED_TIMES;
             thread::sleep(rest);
         }
     }
@@ -289,14 +299,15 @@ impl Publisher {
             } else {
                 self.renderer.stop_compressing();
             }
-            self.show(Current::Small(rendering));
             // A turn brings several answers in a row; one rendering can show them all.
-            let took = self.store.now().saturating_duration_since(begin);
-            return (took * REST_TIMES).clamp(SHORTEST_REST, LONGEST_REST);
+            let now = self.store.now();
+            let rest = (now.saturating_duration_since(begin) * REST_TIMES).clamp(SHORTEST_REST, LONGEST_REST);
+            self.show(Current::Small(rendering, now + rest));
+            return rest;
         }
         let (kept, made) = match &**self.sender.borrow() {
             current @ Current::Large(..) => (!changed, current.is_up_to_date(begin, demand.saturating_sub(1))),
-            Current::Small(_) => (false, false),
+            Current::Small(..) => (false, false),
             Current::Nothing => (true, false),
         };
         if demand > 0 && !(kept && made) {
@@ -317,7 +328,7 @@ impl Publisher {
 
     fn show(&mut self, next: Current) {
         let old = self.sender.send_replace(Arc::new(next));
-        if let Some(Current::Small(rendering) | Current::Large(rendering, _)) = Arc::into_inner(old) {
+        if let Some(Current::Small(rendering, _) | Current::Large(rendering, _)) = Arc::into_inner(old) {
             self.renderer.recycle(rendering);
         }
     }

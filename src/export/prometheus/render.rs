@@ -36,6 +36,8 @@ pub struct Options {
     pub timestamps: bool,
     /// Are the host's own figures there too?
     pub host: bool,
+    /// Are the least and the greatest rates of the last minute there too?
+    pub minute: bool,
 }
 
 /// One rendered snapshot, shared by all scrapes until the next.
@@ -211,7 +213,7 @@ impl Renderer {
         let mut host = HostView::new(snapshot, snapshot.list_is_fresh(now));
         let mut tile = Tile::default();
         for domain in &snapshot.domains {
-            let view = view(snapshot, domain, now, self.options.timestamps);
+            let view = view(snapshot, domain, now, self.options);
             self.add(view, &mut tile, &mut host, ages);
         }
         // What this rendering does not need, the next one hardly will.
@@ -238,7 +240,7 @@ impl Renderer {
             while devices < TILE
                 && let Some(domain) = domains.next()
             {
-                let view = view(snapshot, domain, now, self.options.timestamps);
+                let view = view(snapshot, domain, now, self.options);
                 devices += most_devices(&view);
                 self.add(view, &mut tile, &mut host, ages);
             }

@@ -72,6 +72,13 @@ impl Series {
                     self.line(labels, (0, Some(&[])), (read(view), stamp), lines);
                 }
             }
+            Read::OneOf(read) => {
+                for (view, labels) in tile.domains() {
+                    let read = read(view);
+                    let stamp = read.and_then(|(_, group)| view.stamps[group as usize]);
+                    self.line(labels, (0, Some(&[])), (read.map(|(value, _)| value), stamp), lines);
+                }
+            }
             Read::Vcpu(read) => {
                 for (view, labels) in tile.domains() {
                     let vcpus = view.vcpu.map_or(&[][..], |sample| &sample.vcpus);

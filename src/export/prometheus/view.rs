@@ -2,12 +2,13 @@
 
 use std::time::{Instant, UNIX_EPOCH};
 
+use super::render::Options;
 use super::table::{Disk, View};
 use crate::model::{Group, Stamp};
 use crate::store::{Domain, Snapshot};
 
-/// What of a domain is fresh enough; with the times of the samples, if they are to be written.
-pub(super) fn view<'a>(snapshot: &'a Snapshot, domain: &'a Domain, now: Instant, timestamps: bool) -> View<'a> {
+/// What of a domain is fresh enough; with the times of the samples, and the rates of the last minute, if they are to be written.
+pub(super) fn view<'a>(snapshot: &'a Snapshot, domain: &'a Domain, now: Instant, options: Options) -> View<'a> {
     let windows = &domain.windows;
     let state = snapshot.fresh(&windows.state, Group::State, now);
     let resting = || domain.resting.as_ref().filter(|_| snapshot.list_is_fresh(now)).map(|sampled| &sampled.figures);
@@ -19,11 +20,18 @@ pub(super) fn view<'a>(snapshot: &'a Snapshot, domain: &'a Domain, now: Instant,
         interface: snapshot.fresh(&windows.interface, Group::Interface, now),
         disks: disks(snapshot, domain, now),
         balloon: snapshot.fresh(&windows.balloon, Group::Balloon, now),
+        kernel: snapshot.fresh(&windows.kernel, Group::Kernel, now),
+        cpu_minute: None,
+        network_minute: None,
         state: state.map(|state| (state.state, state.reason)),
         stamps: [None; Group::ALL.len()],
     };
-    if timestamps {
+    if options.timestamps {
         view.stamp();
+    }
+    if options.minute {
+        view.cpu_minute = domain.cpu_minute.filter(|_| view.cpu.is_some());
+        view.network_minute = domain.network_minute.filter(|_| view.interface.is_some());
     }
     view
 }

@@ -21,6 +21,8 @@ const MOST_CALLS: usize = 200;
 /// Calls of a turn at most that repeat refused ones in halves. One domain that makes each call fail costs some twenty to be
 /// found; where everything is refused, asking on finds nothing.
 const MOST_HALVINGS: usize = 200;
+/// Domains of one call at most that are asked by name beside a call for all.
+const FEW_BESIDE: usize = 100;
 /// After a call for all domains overran, or a domain was seen to end, so many turns ask by name and in smaller calls, so that
 /// a domain that is being started or destroyed holds up few of the others.
 const CAREFUL_TURNS: u32 = 5;
@@ -34,6 +36,25 @@ pub(in crate::sampling) enum Plan {
     Shards(usize),
 }
 
+/// What a turn need not ask libvirt for, since another lane tells it, and of whom.
+#[derive(Debug, Default)]
+pub(in crate::sampling) struct Spared {
+    pub(in crate::sampling) groups: GroupSet,
+    pub(in crate::sampling) domains: HashSet<DomainId>,
+}
+
+impl Spared {
+    fn has(&self, id: &DomainId) -> bool {
+        self.domains.contains(id)
+    }
+
+    /// The domains with what is to be asked of them.
+    fn split(&self, groups: GroupSet, ids: &[DomainId]) -> [(GroupSet, Vec<DomainId>); 2] {
+        let (spared, others) = ids.iter().partition(|id| self.has(id));
+        [(groups.without(self.groups), spared), (groups, others)]
+    }
+}
+
 /// Groups, their timers, and the calls of the present turn that are still to be made.
 pub(in crate::sampling) struct BulkLane {
     schedule: Schedule<Group>,
@@ -45,7 +66,8 @@ pub(in crate::sampling) struct BulkLane {
     shards: Shards,
     halvings: usize,
     shown: LaneShards,
-    pub(in crate::sampling) usual: Usual,
+    /// Of calls with groups that another lane may tell, and of those without: the latter are much shorter.
+    usual: [Usual; 2],
 }
 
 impl BulkLane {
@@ -65,7 +87,7 @@ impl BulkLane {
             shards: Shards::default(),
             halvings: 0,
             shown: LaneShards::default(),
-            usual: Usual::default(),
+            usual: [Usual::default(), Usual::default()],
         }
     }
 
@@ -81,6 +103,7 @@ impl BulkLane {
     pub(in crate::sampling) fn begin(
         &mut self,
         groups: GroupSet,
+        spared: &Spared,
         residents: &[DomainId],
         newcomers: &[DomainId],
     ) -> usize {
@@ -94,7 +117,7 @@ impl BulkLane {
         self.halvings = 0;
         let fewest = match self.plan {
             Plan::Whole if self.careful == 0 && self.shards.fit_one(&residents) => {
-                self.queue.push_back(Ask { groups, scope: Scope::All, depth: 0 });
+                self.ask_all(groups, spared, &[&residents[..], newcomers].concat());
                 self.note_shards(&residents);
                 return skipped;
             }
@@ -102,18 +125,50 @@ impl BulkLane {
             Plan::Whole => None,
             Plan::Shards(fewest) => Some(fewest),
         };
-        let usual = largest(self.usual.of(1));
-        let most =
-            if self.careful == 0 { usual } else { residents.len().div_ceil(MOST_CALLS).clamp(SMALLER[0], usual) };
+        let careful = self.careful > 0;
         self.careful = self.careful.saturating_sub(1);
-        match fewest {
-            Some(fewest) => self.queue.extend(self.shards.cut(&residents, groups, (fewest, most), 0)),
-            None => self.queue.extend(self.one_by_one(&residents, groups)),
+        for (groups, ids) in spared.split(groups, &residents) {
+            let usual = largest(self.usual(groups).of(1));
+            let most = if careful { residents.len().div_ceil(MOST_CALLS).clamp(SMALLER[0], usual) } else { usual };
+            let asks = match fewest {
+                Some(fewest) => self.shards.cut(&ids, groups, (fewest, most), 0),
+                None => self.one_by_one(&ids, groups),
+            };
+            self.queue.extend(asks);
         }
-        let newcomers = self.shards.cut(newcomers, groups, (1, SMALLER[0]), 1);
-        self.queue.extend(newcomers);
+        for (groups, ids) in spared.split(groups, newcomers) {
+            self.queue.extend(self.shards.cut(&ids, groups, (1, SMALLER[0]), 1));
+        }
+        self.queue.retain(|ask| !ask.groups.is_empty());
         self.note_shards(&residents);
         skipped
+    }
+
+    /// Asks for all domains in one call, and for what others are spared by name.
+    fn ask_all(&mut self, groups: GroupSet, spared: &Spared, ids: &[DomainId]) {
+        let [(fewer, some), (_, others)] = spared.split(groups, ids);
+        let all = if some.is_empty() { groups } else { fewer };
+        if !all.is_empty() {
+            self.queue.push_back(Ask { groups: all, scope: Scope::All, depth: 0 });
+        }
+        let more = groups.without(all);
+        if !more.is_empty() {
+            self.queue.extend(self.shards.cut(&others, more, (1, FEW_BESIDE), 0));
+        }
+    }
+
+    /// How long calls for such groups take.
+    pub(in crate::sampling) fn usual(&self, groups: GroupSet) -> &Usual {
+        &self.usual[Self::kind(groups)]
+    }
+
+    /// A call for such groups, about so many domains, took so long.
+    pub(in crate::sampling) fn learn_usual(&mut self, groups: GroupSet, took: Duration, domains: usize) {
+        self.usual[Self::kind(groups)].learn(took, domains);
+    }
+
+    fn kind(groups: GroupSet) -> usize {
+        usize::from(Group::SHARED.into_iter().any(|group| groups.contains(group)))
     }
 
     /// Notes how the turn that begins is cut.

@@ -8,7 +8,7 @@ mod shards;
 use crate::model::{DomainId, GroupSet, Scope};
 
 pub(super) use block_info::{BlockInfoLane, Disk};
-pub(super) use bulk::{BulkLane, Plan};
+pub(super) use bulk::{BulkLane, Plan, Spared};
 pub(super) use inventory::InventoryLane;
 
 /// The lanes, as labels and pools.

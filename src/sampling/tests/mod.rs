@@ -2,8 +2,9 @@
 
 #[cfg(not(feature = "model-check"))]
 mod faults;
-mod libvirtd;
 #[cfg(not(feature = "model-check"))]
+mod kernel;
+mod libvirtd;
 mod link;
 #[cfg(not(feature = "model-check"))]
 mod locks;
@@ -97,6 +98,7 @@ fn settings(groups: &[(Group, Duration)]) -> Sampling {
         period: PERIOD,
         auto: false,
         own_period: GroupSet::EMPTY,
+        cross_check: 60 * SECOND,
         inventory: 60 * SECOND,
         workers: 2,
         budget: 4,
@@ -158,6 +160,7 @@ impl Lab {
             factory: factory.clone(),
             processes: Box::new(world.clone()),
             storage: Arc::new(world.clone()),
+            kernel: Err("the tests of the lane are its own".to_owned()),
             budget: budget.clone(),
         };
         let core = Core::new(settings, Arc::clone(&store), pools, parts, Arc::new(AtomicU64::new(0)));

@@ -33,6 +33,7 @@ fn lab(auto: bool, own: &[(Group, Duration)]) -> Lab {
         period: PERIOD,
         auto,
         own_period: own.iter().map(|(group, _)| *group).collect(),
+        cross_check: 60 * SECOND,
         inventory: 60 * SECOND,
         workers: 2,
         budget: 4,

@@ -3,6 +3,7 @@
 mod block_info;
 mod directory;
 mod health;
+mod lanes;
 mod life;
 mod runs;
 

@@ -1,7 +1,7 @@
 //! Memory, as the balloon and the host see it.
 
 use super::Kind::{self, Counter, Gauge};
-use super::{Family, View, domain};
+use super::{Family, Read, View, domain, row};
 use crate::export::prometheus::value::{Value, int, kib};
 use crate::model::{BalloonSample, Group};
 
@@ -30,13 +30,15 @@ pub(super) static FAMILIES: &[Family] = &[
         "Memory that the guest could give back without swapping.",
         |v| kib(v.balloon?.usable_kib),
     ),
-    balloon(
+    row(
         Gauge,
-        "libvirt_domain_memory_stats_rss_bytes",
-        "bytes",
-        "balloon.rss",
+        ("libvirt_domain_memory_stats_rss_bytes", "bytes"),
         "Resident memory of the domain's process on the host.",
-        |v| kib(v.balloon?.rss_kib),
+        ("/proc/PID/stat rss, else balloon.rss", ""),
+        Read::OneOf(|v| {
+            let kernel = v.kernel.and_then(|kernel| Some((kib(kernel.resident_kib)?, Group::Kernel)));
+            kernel.or_else(|| Some((kib(v.balloon?.rss_kib)?, Group::Balloon)))
+        }),
     ),
     balloon(
         Gauge,

@@ -6,13 +6,15 @@ mod devices;
 mod domain;
 mod host;
 mod memory;
+mod process;
 
 use super::labels::Of;
 use super::value::Value;
 use crate::model::{
-    BalloonSample, Block, BlockInfo, CpuSample, Group, Interface, InterfaceSample, Stamp, Vcpu, VcpuSample,
+    BalloonSample, Block, BlockInfo, CpuSample, Group, Interface, InterfaceSample, KernelSample, Stamp, Vcpu,
+    VcpuSample,
 };
-use crate::store::{Domain, Snapshot};
+use crate::store::{Domain, Minute, Snapshot};
 
 /// The type of a family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +56,10 @@ pub(super) struct View<'a> {
     /// Each disk of the block sample, in its order; behind them those of which only the sizes are known.
     pub(super) disks: Vec<Disk<'a>>,
     pub(super) balloon: Option<&'a BalloonSample>,
+    pub(super) kernel: Option<&'a KernelSample>,
+    /// If they are wanted.
+    pub(super) cpu_minute: Option<Minute<1>>,
+    pub(super) network_minute: Option<Minute<2>>,
     pub(super) state: Option<(Option<i64>, Option<i64>)>,
     /// When each group's sample was asked for, in Unix milliseconds; `None` where that is not to be written.
     pub(super) stamps: [Option<u64>; Group::ALL.len()],
@@ -106,6 +112,8 @@ pub(super) enum Read {
     Host(fn(&HostView<'_>, Emit<'_>)),
     /// One per domain.
     Domain(fn(&View<'_>) -> Option<Value>),
+    /// One per domain, and the group whose sample it is from.
+    OneOf(fn(&View<'_>) -> Option<(Value, Group)>),
     /// One per vCPU.
     Vcpu(fn(&Vcpu) -> Option<Value>),
     /// One per disk.
@@ -190,7 +198,8 @@ const fn domain(
 
 /// Every family but the ages and our own metrics, which are rendered per scrape; in the order of /metrics.
 pub(super) fn families() -> impl Iterator<Item = &'static Family> {
-    [host::FAMILIES, domain::FAMILIES, devices::FAMILIES, memory::FAMILIES].into_iter().flatten()
+    let all = [host::FAMILIES, domain::FAMILIES, devices::FAMILIES, memory::FAMILIES, process::FAMILIES];
+    all.into_iter().flatten()
 }
 
 /// A family of running domains that moves between snapshots, and so is rendered per scrape; all are gauges in seconds.

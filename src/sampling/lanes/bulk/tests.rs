@@ -23,13 +23,13 @@ fn sizes(lane: &mut BulkLane) -> Vec<usize> {
 #[test]
 fn shards_are_equal_and_small_and_newcomers_are_apart() {
     let mut lane = lane(Plan::Shards(2));
-    lane.begin(groups(), &ids(0..40), &[]);
+    lane.begin(groups(), &Spared::default(), &ids(0..40), &[]);
     assert_eq!(sizes(&mut lane), [20, 20]);
-    lane.begin(groups(), &ids(0..100), &ids(100..106));
+    lane.begin(groups(), &Spared::default(), &ids(0..100), &ids(100..106));
     assert_eq!(sizes(&mut lane), [25, 25, 25, 25, 3, 3]);
-    lane.begin(groups(), &ids(0..1), &[]);
+    lane.begin(groups(), &Spared::default(), &ids(0..1), &[]);
     assert_eq!(sizes(&mut lane), [1]);
-    lane.begin(groups(), &[], &[]);
+    lane.begin(groups(), &Spared::default(), &[], &[]);
     assert!(sizes(&mut lane).is_empty());
 }
 
@@ -38,10 +38,10 @@ fn shards_are_smaller_for_some_turns_after_a_domain_ended() {
     let mut lane = lane(Plan::Shards(2));
     lane.with_care();
     for _ in 0..CAREFUL_TURNS {
-        lane.begin(groups(), &ids(0..40), &[]);
+        lane.begin(groups(), &Spared::default(), &ids(0..40), &[]);
         assert_eq!(sizes(&mut lane), [5; 8]);
     }
-    lane.begin(groups(), &ids(0..40), &[]);
+    lane.begin(groups(), &Spared::default(), &ids(0..40), &[]);
     assert_eq!(sizes(&mut lane), [20, 20]);
     // Many domains have no more calls than that.
     let many: Vec<DomainId> = (0..4000_u16)
@@ -52,14 +52,14 @@ fn shards_are_smaller_for_some_turns_after_a_domain_ended() {
         })
         .collect();
     lane.with_care();
-    lane.begin(groups(), &many, &[]);
+    lane.begin(groups(), &Spared::default(), &many, &[]);
     assert_eq!(sizes(&mut lane), [20; MOST_CALLS]);
 }
 
 #[test]
 fn what_overran_is_asked_for_again_first_and_in_smaller_calls() {
     let mut lane = lane(Plan::Shards(2));
-    lane.begin(groups(), &ids(0..40), &[]);
+    lane.begin(groups(), &Spared::default(), &ids(0..40), &[]);
     let first = lane.take().expect("a shard");
     lane.overran(&first, &ids(0..19));
     let again = lane.take().expect("again");
@@ -75,25 +75,25 @@ fn what_overran_is_asked_for_again_first_and_in_smaller_calls() {
 fn after_a_call_for_all_overran_some_turns_ask_by_name() {
     let mut lane = lane(Plan::Whole);
     let residents = ids(0..3);
-    lane.begin(groups(), &residents, &[]);
+    lane.begin(groups(), &Spared::default(), &residents, &[]);
     let all = lane.take().expect("one call");
     assert_eq!(all.scope, Scope::All);
     lane.overran(&all, &residents);
     assert_eq!(sizes(&mut lane), [1, 1, 1]);
     for _ in 0..CAREFUL_TURNS {
-        lane.begin(groups(), &residents, &[]);
+        lane.begin(groups(), &Spared::default(), &residents, &[]);
         assert_eq!(sizes(&mut lane), [1, 1, 1]);
     }
-    lane.begin(groups(), &residents, &[]);
+    lane.begin(groups(), &Spared::default(), &residents, &[]);
     assert_eq!(lane.take().map(|ask| ask.scope), Some(Scope::All));
 }
 
 #[test]
 fn what_was_not_asked_by_the_next_turn_has_lost_its_own() {
     let mut lane = lane(Plan::Shards(2));
-    assert_eq!(lane.begin(groups(), &ids(0..40), &[]), 0);
+    assert_eq!(lane.begin(groups(), &Spared::default(), &ids(0..40), &[]), 0);
     lane.take();
-    assert_eq!(lane.begin(groups(), &ids(0..40), &[]), 20);
+    assert_eq!(lane.begin(groups(), &Spared::default(), &ids(0..40), &[]), 20);
     let first = lane.take().expect("a shard");
     assert_eq!(first.ids(), ids(20..40), "first of all, and not last again");
 }
