@@ -1,34 +1,19 @@
-//! From domains to their processes, by the pid files that libvirt writes.
+//! Whether and how the QEMU process of a domain runs.
 
 use std::collections::HashMap;
-use std::fs;
-use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::time::{Duration, Instant, SystemTime};
+use std::sync::Arc;
 
+use crate::clock::SystemClock;
 use crate::model::{DomainId, Process, ProcessState, Processes, RunId};
 
-/// Where libvirt's QEMU driver keeps NAME.pid. Any user may read these files.
-const RUN: &str = "/run/libvirt/qemu";
-const PROC: &str = "/proc";
-
-/// Who is missing there is looked for again only when the directory has changed, which is looked at this often.
-const DIRECTORY: Duration = Duration::from_millis(100);
-/// A change younger than this may hide one that follows it: file systems tell time in ticks.
-const TICK: Duration = Duration::from_secs(1);
+use super::find::{Finder, PROC, RUN};
 
 /// Looks at QEMU's processes.
 pub struct QemuProcesses {
-    run: PathBuf,
-    proc: PathBuf,
+    finder: Finder,
     known: HashMap<DomainId, Known>,
-    /// Domains without a pid file, and when the directory had changed last. Of a libvirtd elsewhere that is all of them.
-    missing: HashMap<DomainId, Changed>,
-    directory: Option<(Instant, Changed)>,
 }
-
-/// When the directory of pid files changed last; `None` if there is none.
-type Changed = Option<SystemTime>;
 
 /// Whose process it was when it was found. A look at a process that is known opens one file.
 struct Known {
@@ -47,57 +32,7 @@ impl QemuProcesses {
     /// With pid files and processes in other places.
     #[must_use]
     pub fn below(run: PathBuf, proc: PathBuf) -> Self {
-        Self { run, proc, known: HashMap::new(), missing: HashMap::new(), directory: None }
-    }
-
-    /// The process that the pid file names. The file may be left over from a host that went down, and its number
-    /// another program's by now; or libvirt may be that of another host, whose domains bear the same names. Both count as none.
-    fn find(&mut self, id: DomainId, name: &str) -> Option<Process> {
-        let changed = self.changed();
-        if self.missing.get(&id) == Some(&changed) {
-            return None;
-        }
-        let text = match fs::read_to_string(self.run.join(file_name(name))) {
-            Ok(text) => text,
-            Err(error) => {
-                let is_settled = changed.is_none_or(|changed| changed.elapsed().is_ok_and(|since| since > TICK));
-                if error.kind() == ErrorKind::NotFound && is_settled {
-                    self.missing.insert(id, changed);
-                }
-                return None;
-            }
-        };
-        self.missing.remove(&id);
-        let pid = text.trim().parse().ok()?;
-        let stat = self.stat(pid)?;
-        // What has ended has no command line any more.
-        (stat.is_qemu() && (stat.state == ProcessState::Ended || self.runs(pid, id))).then(|| stat.process(pid))
-    }
-
-    fn changed(&mut self) -> Changed {
-        let now = Instant::now();
-        match self.directory {
-            Some((looked, changed)) if now.saturating_duration_since(looked) < DIRECTORY => changed,
-            _ => {
-                let changed = fs::metadata(&self.run).and_then(|directory| directory.modified()).ok();
-                self.directory = Some((now, changed));
-                changed
-            }
-        }
-    }
-
-    /// Does the command line say that it runs this domain (`-uuid UUID`)?
-    fn runs(&self, pid: u32, id: DomainId) -> bool {
-        let line = fs::read(self.proc.join(pid.to_string()).join("cmdline")).unwrap_or_default();
-        let mut arguments = line.split(|byte| *byte == 0);
-        let uuid = arguments.find(|argument| *argument == b"-uuid").and_then(|_| arguments.next());
-        uuid.is_some_and(|uuid| *uuid == *id.to_string().as_bytes())
-    }
-
-    fn stat(&self, pid: u32) -> Option<Stat> {
-        // The name in it may be of any encoding.
-        let text = fs::read(self.proc.join(pid.to_string()).join("stat")).ok()?;
-        Stat::parse(&String::from_utf8_lossy(&text))
+        Self { finder: Finder::new(run, proc, Arc::new(SystemClock)), known: HashMap::new() }
     }
 }
 
@@ -110,77 +45,27 @@ impl Default for QemuProcesses {
 impl Processes for QemuProcesses {
     fn look(&mut self, id: DomainId, name: &str, run: RunId) -> Option<Process> {
         let known = self.known.get(&id).filter(|known| known.run == run);
-        if let Some(Known { pid, start_ticks, .. }) = known {
-            let stat = self.stat(*pid).filter(|stat| stat.start_ticks == *start_ticks);
-            if let Some(stat) = stat {
-                return Some(stat.process(*pid));
-            }
+        if let Some(process) = known.and_then(|known| self.finder.again(known.pid, known.start_ticks)) {
+            return Some(process);
         }
         let ended =
             known.map(|known| Process { pid: known.pid, start_ticks: known.start_ticks, state: ProcessState::Ended });
         // Not known yet, or gone. The second happens when a domain starts anew before its next run is known.
-        let Some(found) = self.find(id, name) else { return ended };
+        let Ok(found) = self.finder.find(id, name, run) else { return ended };
         self.known.insert(id, Known { run, pid: found.pid, start_ticks: found.start_ticks });
         Some(found)
     }
 
     fn keep_only(&mut self, wanted: &dyn Fn(DomainId) -> bool) {
         self.known.retain(|id, _| wanted(*id));
-        self.missing.retain(|id, _| wanted(*id));
-    }
-}
-
-/// The name of a domain's pid file. libvirt escapes the name as in XML; it admits no slash in it.
-fn file_name(name: &str) -> String {
-    let mut file = String::with_capacity(name.len() + 4);
-    for character in name.chars() {
-        match character {
-            '&' => file.push_str("&amp;"),
-            '<' => file.push_str("&lt;"),
-            '>' => file.push_str("&gt;"),
-            '"' => file.push_str("&quot;"),
-            '\'' => file.push_str("&apos;"),
-            other => file.push(other),
-        }
-    }
-    file + ".pid"
-}
-
-/// What we want of /proc/PID/stat.
-struct Stat {
-    comm: String,
-    state: ProcessState,
-    start_ticks: u64,
-}
-
-impl Stat {
-    /// The name in field 2 may hold anything, blanks and parentheses too; nothing behind it has a parenthesis.
-    fn parse(text: &str) -> Option<Self> {
-        let (before, after) = text.rsplit_once(')')?;
-        let mut fields = after.split_ascii_whitespace();
-        let state = match fields.next()? {
-            "T" | "t" => ProcessState::Stopped,
-            "D" => ProcessState::Uninterruptible,
-            "Z" | "X" | "x" => ProcessState::Ended,
-            _ => ProcessState::Runs,
-        };
-        // Field 22; the state was field 3.
-        let start_ticks = fields.nth(18)?.parse().ok()?;
-        Some(Self { comm: before.split_once('(')?.1.to_owned(), state, start_ticks })
-    }
-
-    /// `qemu-system-x86`, `qemu-kvm`, `qemu:NAME`, `kvm`.
-    fn is_qemu(&self) -> bool {
-        self.comm.starts_with("qemu") || self.comm.starts_with("kvm")
-    }
-
-    fn process(&self, pid: u32) -> Process {
-        Process { pid, start_ticks: self.start_ticks, state: self.state }
+        self.finder.keep_only(wanted);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const RUN: RunId = RunId(7);
@@ -291,27 +176,6 @@ mod tests {
     }
 
     #[test]
-    fn who_has_no_pid_file_is_found_when_it_gets_one() {
-        let host = Host::new();
-        let mut processes = host.processes();
-        processes.run = host.0.path().join("later");
-        assert_eq!(processes.look(id(), "a", RUN), None, "no directory");
-        let later = || std::thread::sleep(DIRECTORY);
-        fs::create_dir(&processes.run).expect("created");
-        fs::write(processes.run.join("b.pid"), "40\n").expect("written");
-        let old = SystemTime::now() - 2 * TICK;
-        fs::File::open(&processes.run).and_then(|directory| directory.set_modified(old)).expect("set");
-        later();
-        assert_eq!(processes.look(id(), "a", RUN), None, "no file");
-        assert_eq!(processes.missing.len(), 1);
-        fs::write(processes.run.join("a.pid"), "41\n").expect("written");
-        host.process(41, "qemu-kvm", 'S', 500);
-        later();
-        assert_eq!(processes.look(id(), "a", RUN), process(41, 500, ProcessState::Runs));
-        assert_eq!(processes.missing.len(), 0);
-    }
-
-    #[test]
     fn a_guest_of_the_same_name_is_not_taken_for_the_domain() {
         let host = Host::new();
         host.pid_file("a", 41);
@@ -336,19 +200,5 @@ mod tests {
         assert_eq!(processes.known.len(), 1);
         processes.keep_only(&|one| one != id());
         assert!(processes.known.is_empty());
-    }
-
-    #[test]
-    fn the_file_is_named_as_libvirt_names_it() {
-        let host = Host::new();
-        host.pid_file("a&amp;b &lt;&quot;&apos;&gt; \u{fc}", 41);
-        host.process(41, "qemu-kvm", 'S', 500);
-        assert!(host.processes().look(id(), "a&b <\"'> \u{fc}", RUN).is_some());
-    }
-
-    #[test]
-    fn a_stat_that_is_cut_short_is_none() {
-        assert!(Stat::parse("41 (qemu) S 1 41").is_none());
-        assert!(Stat::parse("").is_none());
     }
 }
