@@ -403,8 +403,8 @@ EOF
     rm -r "$work"
 }
 
-# The boot sector of a guest that has something to say on its NIC. Its ring of what it sends names the same frame in every
-# place, and that of what it receives the same buffer, so it only ever has to say how far the NIC may go.
+# The boot sector of a guest that has something to say on its NIC. Its ring of what it sends names the same frame in
+# every place, and that of what it receives the same buffer, so it only ever has to say how far the NIC may go.
 write_chatter() {
     [[ -s $CHATTER ]] && return
     command -v objcopy >/dev/null || die "as and objcopy are missing: install binutils"
@@ -413,8 +413,8 @@ write_chatter() {
     as --32 -o "$work/chatter.o" - <<'EOF'
         .code16
         .set    ORIGIN, 0x7c00
-        .set    RECEIVE, 0x2000         # segments of the queues; in each at 0x1000 what we offer, at 0x2000 what is done
-        .set    SEND, 0x3000
+        .set    RECEIVE, 0x2000         # segments of the queues: descriptors, at 0x1000 what we offer, at 0x2000 what
+        .set    SEND, 0x3000            # is done
         .set    BUFFER, 0x40000         # what is received, each over the last
         .set    AT_ONCE, 8              # frames at each tick
         .set    NIC, 0xc100             # I/O port that the NIC is told to answer at
