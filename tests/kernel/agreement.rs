@@ -6,7 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use virtstatd::libvirt::LibvirtFactory;
-use virtstatd::model::{BulkRequest, Group, Scope, Source, SourceFactory as _};
+use virtstatd::model::{BulkRequest, Figures, Group, Scope, Source, SourceFactory as _, Vcpu};
 
 use crate::figures::{self, Named, is_gauge, slack};
 use crate::support::daemon::Daemon;
@@ -75,9 +75,19 @@ impl Trial {
     /// What libvirt and /proc say, by name of the guest.
     fn read(&mut self) -> HashMap<String, Named> {
         let groups = [Group::Cpu, Group::Vcpu, Group::Interface, Group::Balloon].into_iter().collect();
-        let reply = self.libvirt.bulk(&BulkRequest { groups, scope: Scope::All }).unwrap();
+        let request = BulkRequest { groups, scope: Scope::All };
+        // A guest of which another call asks at that moment, such as the daemon's own, is told about in part only.
+        let records = wait_for("libvirt to tell all of each guest", || {
+            let records = self.libvirt.bulk(&request).unwrap().records;
+            let whole = |it: &Figures| {
+                let timed = |vcpu: &Vcpu| vcpu.time_ns.is_some();
+                it.vcpu.as_ref().is_some_and(|it| it.vcpus.iter().all(timed))
+                    && it.balloon.is_some_and(|it| it.rss_kib.is_some())
+            };
+            records.iter().all(|record| whole(&record.figures)).then_some(records)
+        });
         let mut all = HashMap::new();
-        for record in reply.records {
+        for record in records {
             let mut named = figures::of_libvirt(&record.figures);
             let pid = lab::pid(&record.name).parse().unwrap();
             assert_eq!(process::uuid_of(pid), Some(record.id.to_string()));
@@ -109,8 +119,7 @@ impl Trial {
                 };
                 let (low, high) = if is_gauge(figure) { (first.min(last), first.max(last)) } else { (first, last) };
                 let outside = low.saturating_sub(value).max(value.saturating_sub(high));
-                let kind = figure.split('.').filter(|part| !part.contains(|c: char| c.is_ascii_digit()));
-                let (most, count) = self.outside.entry(kind.collect::<Vec<_>>().join(".")).or_default();
+                let (most, count) = self.outside.entry(kind(figure)).or_default();
                 (*most, *count) = ((*most).max(outside), *count + 1);
                 if outside > slack(figure, value) || low > high {
                     wrong.push(format!("{name}: {figure} is {value}, and the daemon shows {first} and then {last}"));
@@ -174,6 +183,14 @@ impl Trial {
         for (kind, (most, count)) in &self.outside {
             eprintln!("{count:6} x {kind}: at most {most} outside of what was read before and after");
         }
+    }
+}
+
+/// A figure's name without the number or name of its device.
+fn kind(figure: &str) -> String {
+    match figure.split('.').collect::<Vec<_>>()[..] {
+        [of, _device, ref rest @ ..] if !rest.is_empty() => format!("{of}.{}", rest.join(".")),
+        _ => figure.to_owned(),
     }
 }
 
