@@ -10,6 +10,7 @@ readonly URI=qemu:///system
 readonly STATE=/var/lib/virtstatd-lab # not under /tmp or /root: QEMU runs as a user of its own
 readonly ROM=$STATE/boot.rom
 readonly TEMPLATE=$STATE/template.img
+readonly CHATTER=$STATE/chatter.bin # a boot sector
 readonly IMAGES=$STATE/images
 readonly GUESTS=$STATE/guests     # one directory per guest name: name, taps, disks, domain.xml
 readonly DAEMONS=$STATE/daemons   # what `up` started, and `down` may therefore stop
@@ -29,12 +30,16 @@ usage: lab.sh COMMAND
   down          end every guest of the lab, remove all that belongs to it, and stop libvirtd if the lab started it.
   status        the guests with pid and state, KVM or TCG, and whose libvirtd it is.
   thaw          continue every guest of the lab that was frozen.
-  xml NAME [--disks K] [--nics K] [--vcpus K] [--balloon] [--busy] [--uuid UUID]
-           [--title TEXT] [--description TEXT] [--metadata XML]
+  xml NAME [--disks K] [--nics K] [--vcpus K] [--vcpus-maximum K] [--iothreads K] [--balloon] [--busy | --chatter]
+           [--uuid UUID] [--title TEXT] [--description TEXT] [--metadata XML]
                 print the domain XML of a lab guest with that name, whatever characters it has, and create its disks:
                     lab.sh xml 'odd "name"' --disks 3 >odd.xml && virsh create odd.xml
                 A name always gets the same UUID unless one is given. `down` finds such a guest as well.
+                --vcpus-maximum: `virsh setvcpus NAME K --live` may add vCPUs up to this many.
+                --iothreads: so many I/O threads, and the disks take turns at them.
                 --busy: it computes for ever instead of halting.
+                --chatter: it drives its first NIC. It sends 8 frames of 60 bytes 18 times a second, takes whatever is
+                sent to it, and answers requests to unplug vCPUs and devices within a second.
   libvirtd ACTION
                 what may happen to a libvirtd; the guests live on.
                 kill: SIGKILL. stop: end it in order. start: have it running, and answering.
@@ -42,8 +47,9 @@ usage: lab.sh COMMAND
   disk ID       create one more 1 MiB image and print its path. ID is a word, or a path below the image directory.
 
 A guest has 16 MiB of memory, one vCPU, one virtio disk and one tap, and halts after it has read its boot sector once.
-No operating system runs in it, so nothing answers an unplug request: after `virsh detach-disk`, `virsh reset` of the
-guest completes the unplugging.
+No operating system runs in it, so nothing but a --chatter answers an unplug request: after `virsh detach-disk`,
+`virsh reset` of the guest completes the unplugging. Nothing but a --chatter takes what its tap is sent, either: the
+host counts one packet of it, keeps as many as its queue holds, and drops the rest.
 
 To freeze a guest, as libvirt sees one whose storage died:
     kill -STOP "$(cat /run/libvirt/qemu/lab-007.pid)"    # and lab.sh thaw, always, when done
@@ -397,6 +403,155 @@ EOF
     rm -r "$work"
 }
 
+# The boot sector of a guest that has something to say on its NIC. Its ring of what it sends names the same frame in
+# every place, and that of what it receives the same buffer, so it only ever has to say how far the NIC may go.
+write_chatter() {
+    [[ -s $CHATTER ]] && return
+    command -v objcopy >/dev/null || die "as and objcopy are missing: install binutils"
+    local work
+    work=$(mktemp -d "$STATE/chatter.XXXXXX")
+    as --32 -o "$work/chatter.o" - <<'EOF'
+        .code16
+        .set    ORIGIN, 0x7c00
+        .set    RECEIVE, 0x2000         # segments of the queues: descriptors, at 0x1000 what we offer, at 0x2000 what
+        .set    SEND, 0x3000            # is done
+        .set    BUFFER, 0x40000         # what is received, each over the last
+        .set    AT_ONCE, 8              # frames at each tick
+        .set    NIC, 0xc100             # I/O port that the NIC is told to answer at
+        .set    CPUS, 0xaf00            # those of ACPI's hot-plug on this machine: of vCPUs,
+        .set    DEVICES, 0xae00         # and of PCI
+start:  mov     $0x80000000, %ebx       # PCI configuration space: bus 0, slot 0
+slot:   mov     %ebx, %eax
+        call    select
+        in      %dx, %eax
+        cmp     $0x10001af4, %eax       # a virtio NIC that also has the legacy interface?
+        je      found
+        add     $0x800, %ebx
+        cmp     $0x80010000, %ebx
+        jb      slot
+stop:   hlt
+        jmp     stop
+
+select: mov     $0xcf8, %dx             # choose the configuration register in eax,
+        out     %eax, %dx
+        mov     $0xcfc, %dx             # which is then read and written here
+        ret
+
+found:  lea     0x10(%ebx), %eax
+        call    select
+        mov     $NIC, %eax
+        out     %eax, %dx
+        lea     0x04(%ebx), %eax
+        call    select
+        mov     $5, %ax                 # answer I/O ports, and be allowed to write to memory
+        out     %ax, %dx
+
+        mov     $RECEIVE, %ax           # one buffer of 2 KiB, for the NIC to write to, and no interrupts
+        mov     %ax, %fs
+        movl    $BUFFER, %fs:0
+        movl    $2048, %fs:8
+        movw    $2, %fs:12
+        movw    $1, %fs:0x1000
+        mov     $SEND, %ax
+        mov     %ax, %gs
+        movl    $(ORIGIN + frame - start), %gs:0
+        movl    $(end - frame), %gs:8
+        movw    $1, %gs:0x1000
+        xor     %ax, %ax
+        mov     $(RECEIVE >> 8), %ecx
+        call    queue
+        inc     %ax
+        mov     $(SEND >> 8), %ecx
+        call    queue
+        mov     $NIC + 18, %dx          # status: seen, driver, ready
+        mov     $7, %al
+        out     %al, %dx
+
+        mov     $0x1b, %ecx             # without the processor's own interrupt controller, which is closed to the old
+        rdmsr                           # one until a firmware opens it
+        and     $~0x800, %eax
+        wrmsr
+        mov     $0x11, %al              # the timer's interrupt is number 8, acknowledges itself, and is the only one
+        out     %al, $0x20
+        mov     $8, %al
+        out     %al, $0x21
+        mov     $4, %al
+        out     %al, $0x21
+        mov     $3, %al
+        out     %al, $0x21
+        mov     $0xfe, %al
+        out     %al, $0x21
+        xor     %ax, %ax
+        mov     %ax, %ds
+        movl    $(ORIGIN + tick - start), 8 * 4
+        mov     $0x34, %al              # as slow as it goes: 18.2 times a second
+        out     %al, $0x43
+        xor     %al, %al
+        out     %al, $0x40
+        out     %al, $0x40
+        mov     $CPUS, %dx              # vCPUs are asked for in the way of today
+        out     %al, %dx
+
+again:  sti
+        hlt
+        cli
+        mov     $NIC + 16, %dx          # what was done, and so many more: never more than a queue holds
+        mov     %fs:0x2002, %ax
+        add     $128, %ax
+        mov     %ax, %fs:0x1002
+        xor     %ax, %ax
+        out     %ax, %dx
+        mov     %gs:0x2002, %ax
+        add     $AT_ONCE, %ax
+        mov     %ax, %gs:0x1002
+        mov     $1, %ax
+        out     %ax, %dx
+        inc     %cx
+        test    $7, %cl
+        jnz     again
+
+        mov     $DEVICES + 4, %dx       # the slots that are to be emptied
+        in      %dx, %eax
+        test    %eax, %eax
+        jz      cpus
+        mov     $DEVICES + 8, %dx
+        out     %eax, %dx
+cpus:   mov     $CPUS + 5, %dx          # the next vCPU of which there is news
+        xor     %al, %al
+        out     %al, %dx
+        mov     $CPUS + 4, %dx
+        in      %dx, %al
+        test    $4, %al                 # to be taken out? Then so be it; else it is seen that it was put in
+        mov     $8, %al
+        jnz     told
+        mov     $2, %al
+told:   out     %al, %dx
+        jmp     again
+
+queue:  mov     $NIC + 14, %dx          # the queue in ax is at the page in ecx
+        out     %ax, %dx
+        mov     $NIC + 8, %dx
+        xchg    %eax, %ecx
+        out     %eax, %dx
+        xchg    %eax, %ecx
+        ret
+
+tick:   iretw
+
+frame:  .zero   10                      # no checksum and no segments are asked of the NIC
+        .byte   0xff, 0xff, 0xff, 0xff, 0xff, 0xff
+        .byte   0x52, 0x54, 0, 0, 0, 1
+        .byte   0x88, 0xb5              # the type that is for experiments; the host drops it
+        .zero   46
+end:
+        .org    510
+        .word   0xaa55
+EOF
+    objcopy --output-target=binary --only-section=.text "$work/chatter.o" "$work/chatter"
+    mv "$work/chatter" "$CHATTER"
+    rm -r "$work"
+}
+
 # 1 MiB of nothing behind a boot sector of `cli; hlt; jmp -4`: the guest sleeps for good and costs no CPU.
 write_template() {
     [[ -s $TEMPLATE ]] && return
@@ -414,6 +569,7 @@ ensure_state() {
     (umask 022 && mkdir -p "$IMAGES" "$GUESTS")
     write_rom
     write_template
+    write_chatter
 }
 
 make_image() { [[ -e $1 ]] || cp --preserve=mode --sparse=always "$TEMPLATE" "$1"; }
@@ -456,14 +612,17 @@ take_count() {
 
 # Prints the XML. Leaves the guest's files in a directory that is named after a hash, since a name may hold anything.
 domain_xml() {
-    local name=$1 disks=1 nics=1 vcpus=1 balloon=none busy=0 uuid='' title='' description='' metadata=''
+    local name=$1 disks=1 nics=1 vcpus=1 maximum=0 iothreads=0 balloon=none does=nothing
+    local uuid='' title='' description='' metadata=''
     shift
     while (($#)); do
-        [[ $1 == --balloon || $1 == --busy || $# -ge 2 ]] || die "xml: unknown option or missing value: $1"
+        [[ $1 == --@(balloon|busy|chatter) || $# -ge 2 ]] || die "xml: unknown option or missing value: $1"
         case $1 in
         --disks) disks=$(take_count "$1" "$2" 0 26) ;;
         --nics) nics=$(take_count "$1" "$2" 0 99) ;;
         --vcpus) vcpus=$(take_count "$1" "$2" 1 255) ;;
+        --vcpus-maximum) maximum=$(take_count "$1" "$2" 1 255) ;;
+        --iothreads) iothreads=$(take_count "$1" "$2" 0 64) ;;
         --uuid) uuid=$2 ;;
         --title) title=$2 ;;
         --description) description=$2 ;;
@@ -472,14 +631,16 @@ domain_xml() {
             balloon=virtio
             set -- "$1" "$@" # takes no value, and two words are shifted away
             ;;
-        --busy)
-            busy=1
+        --busy | --chatter)
+            [[ $does == nothing ]] || die "xml: a guest does one thing: --busy or --chatter"
+            does=${1#--}
             set -- "$1" "$@"
             ;;
         *) die "xml: unknown option: $1" ;;
         esac
         shift 2
     done
+    ((maximum == 0 || maximum >= vcpus)) || die "xml: more --vcpus than --vcpus-maximum"
 
     local hash dir tap i letters=abcdefghijklmnopqrstuvwxyz
     hash=$(printf '%s' "$name" | sha256sum)
@@ -499,9 +660,10 @@ domain_xml() {
     [[ -z $title ]] || printf '  <title>%s</title>\n' "$(xml_escape "$title")"
     [[ -z $description ]] || printf '  <description>%s</description>\n' "$(xml_escape "$description")"
     [[ -z $metadata ]] || printf '  <metadata>%s</metadata>\n' "$metadata"
+    printf "  <vcpu current='%d'>%d</vcpu>\n" "$vcpus" $((maximum ? maximum : vcpus))
+    ((iothreads == 0)) || printf '  <iothreads>%d</iothreads>\n' "$iothreads"
     cat <<EOF
   <memory unit='MiB'>16</memory>
-  <vcpu>$vcpus</vcpu>
   <os>
     <type arch='x86_64' machine='pc'>hvm</type>
     <loader readonly='yes' type='rom'>$ROM</loader>
@@ -512,10 +674,13 @@ domain_xml() {
 EOF
     for ((i = 0; i < disks; i++)); do
         make_image "$dir/disk-$i.img"
-        ((busy == 0)) || printf '\xeb\xfe' | dd of="$dir/disk-$i.img" conv=notrunc status=none # jmp to itself
+        case $does in
+        busy) printf '\xeb\xfe' | dd of="$dir/disk-$i.img" conv=notrunc status=none ;; # jmp to itself
+        chatter) dd if="$CHATTER" of="$dir/disk-$i.img" conv=notrunc status=none ;;
+        esac
         cat <<EOF
     <disk type='file' device='disk'>
-      <driver name='qemu' type='raw'/>
+      <driver name='qemu' type='raw'$( ((iothreads == 0)) || printf " iothread='%d'" $((i % iothreads + 1)))/>
       <source file='$dir/disk-$i.img'/>
       <target dev='vd${letters:i:1}' bus='virtio'/>
     </disk>

@@ -8,6 +8,7 @@ pub(crate) mod libvirtd;
 pub(crate) mod prometheus;
 pub(crate) mod proxy;
 pub(crate) mod storage;
+pub(crate) mod traffic;
 pub(crate) mod watch;
 
 use std::time::{Duration, Instant};
