@@ -13,9 +13,10 @@ use crate::config::{Export, Overrides, Settings};
 use crate::export::prometheus;
 use crate::host::{FileSystems, HostFigures, HostStorage};
 use crate::http::{App, BindError, Listeners, Server};
-use crate::kernel::QemuProcesses;
+use crate::kernel::{self, QemuKernel, QemuProcesses};
 use crate::libvirt::LibvirtFactory;
 use crate::logging::Logging;
+use crate::model::Kernel;
 use crate::sampling::{self, Budget, Engine, HostLane, Parts};
 use crate::store::{Snapshot, Store};
 
@@ -66,7 +67,7 @@ impl Sampler {
             factory: Arc::new(LibvirtFactory::new(settings.uri.clone())),
             processes: Box::new(QemuProcesses::new()),
             storage: Arc::new(HostStorage::new(Arc::new(SystemClock))),
-            kernel: Err("not there yet".to_owned()),
+            kernel: kernel::reaches(&settings.uri).map(|()| Box::new(QemuKernel::new()) as Box<dyn Kernel>),
             budget,
         };
         self.engine = Some(sampling::start(&settings.sampling, parts, Arc::clone(&self.store))?);

@@ -2,13 +2,14 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::param::page_size;
 
-use crate::model::{CpuSample, KernelFigures, KernelSample, Process, ProcessState};
+use crate::model::{CpuSample, KernelDetails, KernelFigures, KernelSample, Process, ProcessState, Stamp};
 
 use super::account::{Accounts, nanos_of_ticks};
 use super::cgroup::Hierarchies;
@@ -16,6 +17,9 @@ use super::files::{File, Held, Place, Reader};
 use super::parse::{lines, number, value};
 use super::stat::Stat;
 use super::threads::Threads;
+
+/// What costs as much as all else together is read no more often than this, less what a timer may be early.
+const DETAILS: Duration = Duration::from_millis(4_750);
 
 /// A guest without a group of its own is asked for one this often.
 const REGROUP: Duration = Duration::from_secs(10);
@@ -29,7 +33,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) proc: &'a Path,
     pub(super) hierarchies: &'a Hierarchies,
     pub(super) reader: &'a mut Reader,
-    pub(super) now: Instant,
+    pub(super) now: Stamp,
 }
 
 /// A guest whose process is known.
@@ -44,6 +48,7 @@ pub(super) struct Guest {
     accounts: Accounts,
     grouped: Option<Instant>,
     threads: Threads,
+    details: Option<Arc<KernelDetails>>,
 }
 
 impl Guest {
@@ -58,6 +63,7 @@ impl Guest {
             accounts: Accounts::default(),
             grouped: None,
             threads: Threads::of(process.pid),
+            details: None,
         }
     }
 
@@ -91,36 +97,52 @@ impl Guest {
         }
         let process = stat.process(self.pid);
         let ticks = CpuSample {
-            time_ns: stat.user_ticks.zip(stat.system_ticks).and_then(|(user, system)| nanos_of_ticks(user.checked_add(system)?)),
+            time_ns: stat
+                .user_ticks
+                .zip(stat.system_ticks)
+                .and_then(|(user, system)| nanos_of_ticks(user.checked_add(system)?)),
             user_ns: stat.user_ticks.and_then(nanos_of_ticks),
             system_ns: stat.system_ticks.and_then(nanos_of_ticks),
         };
-        let mut kernel = KernelSample {
+        let kernel = KernelSample {
             resident_kib: stat.resident_pages.and_then(|pages| Some(pages.checked_mul(page_size() as u64)? / 1024)),
             major_faults: stat.major_faults,
             minor_faults: stat.minor_faults,
             threads: stat.threads,
-            ..KernelSample::default()
+            details: None,
         };
-        if let Ok(text) = self.status.read(around.reader, place, format_args!("status")) {
-            read_status(text, &mut kernel);
-        }
 
-        let is_due = |at: Instant| self.accounts.is_stale() && around.now.saturating_duration_since(at) >= REGROUP;
+        let is_due = |at: Instant| self.accounts.is_stale() && around.now.at.saturating_duration_since(at) >= REGROUP;
         if self.grouped.is_none_or(is_due) {
-            self.grouped = Some(around.now);
+            self.grouped = Some(around.now.at);
             let groups = around.reader.once(place, format_args!("cgroup")).unwrap_or_default();
             self.accounts = Accounts::of(&around.hierarchies.own(groups));
         }
         let cpu = self.accounts.cpu(around.reader).unwrap_or(ticks);
-        (kernel.io_read, kernel.io_write) = self.accounts.io(around.reader);
-
-        let threads = self.threads.look(around.reader, place, kernel.threads, around.now);
-        kernel.emulator_time_ns = threads.emulator_time_ns;
-        kernel.emulator_delay_ns = threads.emulator_delay_ns;
-        kernel.iothreads = threads.iothreads;
+        let vcpu = self.threads.look(around.reader, place, kernel.threads, around.now.at);
+        let is_old = |it: &Arc<KernelDetails>| around.now.at.saturating_duration_since(it.read.at) >= DETAILS;
+        if self.details.as_ref().is_none_or(is_old) {
+            let (io_read, io_write) = self.accounts.io(around.reader);
+            let (emulator, iothreads) = self.threads.others(around.reader, place);
+            let mut details = KernelDetails {
+                read: around.now,
+                hugetlb_kib: None,
+                voluntary_switches: None,
+                involuntary_switches: None,
+                emulator_time_ns: emulator.run_ns,
+                emulator_delay_ns: emulator.delay_ns,
+                iothreads,
+                io_read,
+                io_write,
+            };
+            if let Ok(text) = self.status.read(around.reader, place, format_args!("status")) {
+                read_status(text, &mut details);
+            }
+            self.details = Some(Arc::new(details));
+        }
+        let kernel = KernelSample { details: self.details.clone(), ..kernel };
         let cpu = Some(cpu).filter(|cpu| cpu.time_ns.is_some());
-        Ok(KernelFigures { process, cpu, vcpu: threads.vcpu, interface: None, kernel })
+        Ok(KernelFigures { process, cpu, vcpu, interface: None, kernel })
     }
 }
 
@@ -130,7 +152,7 @@ fn directory(proc: &Path, pid: u32) -> Result<OwnedFd, Errno> {
 }
 
 /// What only /proc/PID/status has. Of its switches, those of the main thread.
-fn read_status(text: &[u8], kernel: &mut KernelSample) {
+fn read_status(text: &[u8], kernel: &mut KernelDetails) {
     // The last lines but for what some architectures add.
     for line in lines(text).rev() {
         if let Some(text) = value(line, b"voluntary_ctxt_switches:") {

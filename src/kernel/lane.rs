@@ -3,11 +3,10 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
 
 use crate::clock::{Clock, SystemClock};
 use crate::model::{
-    DomainId, Kernel, KernelFigures, KernelState, KernelTarget, Lack, ProcessState, RunId, Unseen,
+    DomainId, Kernel, KernelFigures, KernelState, KernelTarget, Lack, ProcessState, RunId, Stamp, Unseen,
 };
 
 use super::cgroup::Hierarchies;
@@ -26,7 +25,7 @@ pub struct QemuKernel {
     links: Links,
     reader: Reader,
     guests: HashMap<DomainId, Known>,
-    now: Instant,
+    now: Stamp,
 }
 
 /// A domain whose process was found once.
@@ -57,7 +56,7 @@ impl QemuKernel {
             links: Links::new(route),
             reader: Reader::new(budget),
             guests: HashMap::new(),
-            now: clock.now(),
+            now: stamp(&*clock),
             proc,
             clock,
         }
@@ -91,6 +90,10 @@ impl QemuKernel {
     }
 }
 
+fn stamp(clock: &dyn Clock) -> Stamp {
+    Stamp { at: clock.now(), wall: clock.wall() }
+}
+
 impl Default for QemuKernel {
     fn default() -> Self {
         Self::new()
@@ -99,8 +102,8 @@ impl Default for QemuKernel {
 
 impl Kernel for QemuKernel {
     fn begin(&mut self) {
-        self.now = self.clock.now();
-        self.links.refresh(self.now);
+        self.now = stamp(&*self.clock);
+        self.links.refresh(self.now.at);
     }
 
     fn look(&mut self, target: &KernelTarget<'_>) -> Result<KernelFigures, Unseen> {
@@ -135,11 +138,7 @@ impl Kernel for QemuKernel {
             let reason = "the kernel was built without CONFIG_SCHEDSTATS, or sysctl kernel.sched_schedstats is 0";
             lacks.push(lack("vCPU wait", reason));
         }
-        KernelState {
-            open_files: self.reader.budget.used(),
-            open_files_limit: self.reader.budget.limit(),
-            lacks,
-        }
+        KernelState { open_files: self.reader.budget.used(), open_files_limit: self.reader.budget.limit(), lacks }
     }
 }
 

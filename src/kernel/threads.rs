@@ -37,9 +37,9 @@ fn role(comm: &[u8]) -> Option<Role> {
 
 /// What the scheduler says of a thread.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-struct Times {
-    run_ns: Option<u64>,
-    delay_ns: Option<u64>,
+pub(super) struct Times {
+    pub(super) run_ns: Option<u64>,
+    pub(super) delay_ns: Option<u64>,
     wait_ns: Option<u64>,
 }
 
@@ -88,15 +88,6 @@ fn wait_sum(text: &[u8]) -> Option<u64> {
     fields(lines(text).find(is_it)?).last().and_then(nanos_of_millis)
 }
 
-/// What came of one look.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct ThreadFigures {
-    pub(super) vcpu: Option<VcpuSample>,
-    pub(super) emulator_time_ns: Option<u64>,
-    pub(super) emulator_delay_ns: Option<u64>,
-    pub(super) iothreads: Vec<IoThread>,
-}
-
 /// The threads of one guest.
 #[derive(Debug)]
 pub(super) struct Threads {
@@ -127,67 +118,64 @@ impl Threads {
         self.waits
     }
 
-    /// `count` is the number of threads by the stat that was just read.
+    /// The vCPUs; `None` if no thread is named as one. `count` is the number of threads by the stat that was just read.
     pub(super) fn look(
         &mut self,
         reader: &mut Reader,
         place: Place<'_>,
         count: Option<u64>,
         now: Instant,
-    ) -> ThreadFigures {
-        let is_fresh = |(at, before): (Instant, Option<u64>)| {
-            before == count && now.saturating_duration_since(at) < RESCAN
-        };
+    ) -> Option<VcpuSample> {
+        let is_fresh =
+            |(at, before): (Instant, Option<u64>)| before == count && now.saturating_duration_since(at) < RESCAN;
         if !self.scanned.is_some_and(is_fresh) {
             self.scan(reader, place);
             self.scanned = Some((now, count));
         }
-        let (figures, gone) = self.read(reader, place);
+        let (vcpus, gone) = self.read(reader, place);
         if gone.is_empty() {
-            return figures;
+            return vcpus;
         }
         // Its number may be another thread's by now, so it counts as new.
         self.vcpus.retain(|thread| !gone.contains(&thread.tid));
-        self.iothreads.retain(|thread| !gone.contains(&thread.tid));
         self.scan(reader, place);
-        let (figures, gone) = self.read(reader, place);
-        for thread in self.all().filter(|thread| gone.contains(&thread.tid)) {
+        let (vcpus, gone) = self.read(reader, place);
+        for thread in self.vcpus.iter_mut().filter(|thread| gone.contains(&thread.tid)) {
             thread.is_silent = true;
         }
-        figures
+        vcpus
+    }
+
+    /// QEMU's main thread, and the I/O threads. One that is gone says nothing, and is known to be gone with the next scan.
+    pub(super) fn others(&mut self, reader: &mut Reader, place: Place<'_>) -> (Times, Vec<IoThread>) {
+        let main = self.main.times(reader, place, false).unwrap_or_default();
+        let iothreads = self.iothreads.iter_mut().filter_map(|thread| {
+            let Times { run_ns, delay_ns, .. } = thread.times(reader, place, false)?;
+            Some(IoThread { id: thread.number, time_ns: run_ns, delay_ns })
+        });
+        (main, iothreads.collect())
     }
 
     fn all(&mut self) -> impl Iterator<Item = &mut Thread> {
         std::iter::once(&mut self.main).chain(&mut self.vcpus).chain(&mut self.iothreads)
     }
 
-    /// The figures, and which threads turned out to be gone.
-    fn read(&mut self, reader: &mut Reader, place: Place<'_>) -> (ThreadFigures, Vec<u32>) {
+    /// The vCPUs, and which threads turned out to be gone.
+    fn read(&mut self, reader: &mut Reader, place: Place<'_>) -> (Option<VcpuSample>, Vec<u32>) {
         let mut gone = Vec::new();
-        let mut times = |thread: &mut Thread, waits| {
-            thread.times(reader, place, waits).unwrap_or_else(|| {
+        let waits = self.waits == Some(true);
+        let mut vcpus = Vec::with_capacity(self.vcpus.len());
+        for thread in &mut self.vcpus {
+            let Times { run_ns, delay_ns, wait_ns } = thread.times(reader, place, waits).unwrap_or_else(|| {
                 if !thread.is_silent {
                     gone.push(thread.tid);
                 }
                 Times::default()
-            })
-        };
-        let main = times(&mut self.main, false);
-        let waits = self.waits == Some(true);
-        let mut vcpus = Vec::with_capacity(self.vcpus.len());
-        for thread in &mut self.vcpus {
-            let Times { run_ns, delay_ns, wait_ns } = times(thread, waits);
+            });
             vcpus.push(Vcpu { index: thread.number, state: Some(RUNNING), time_ns: run_ns, wait_ns, delay_ns });
         }
-        let mut iothreads = Vec::with_capacity(self.iothreads.len());
-        for thread in &mut self.iothreads {
-            let Times { run_ns, delay_ns, .. } = times(thread, false);
-            iothreads.push(IoThread { id: thread.number, time_ns: run_ns, delay_ns });
-        }
         let current = u64::try_from(vcpus.len()).ok();
-        let vcpu = (!vcpus.is_empty()).then_some(VcpuSample { current, maximum: None, vcpus });
-        let (emulator_time_ns, emulator_delay_ns) = (main.run_ns, main.delay_ns);
-        (ThreadFigures { vcpu, emulator_time_ns, emulator_delay_ns, iothreads }, gone)
+        ((!vcpus.is_empty()).then_some(VcpuSample { current, maximum: None, vcpus }), gone)
     }
 
     /// Looks for threads.

@@ -1,8 +1,9 @@
 //! What the host's kernel says of a running domain, without libvirt: who is asked about, what came, and why what did not.
 
 use std::fmt;
+use std::sync::Arc;
 
-use super::{CpuSample, DomainId, InterfaceSample, NicDescription, Process, RunId, VcpuSample};
+use super::{CpuSample, DomainId, InterfaceSample, NicDescription, Process, RunId, Stamp, VcpuSample};
 
 /// Whom a look is about.
 #[derive(Debug, Clone, Copy)]
@@ -37,14 +38,23 @@ pub struct KernelFigures {
 pub struct KernelSample {
     /// Resident memory, KiB: the same figure as libvirt's `balloon.rss`.
     pub resident_kib: Option<u64>,
-    /// Memory in huge pages of hugetlbfs, KiB; not part of the resident memory.
-    pub hugetlb_kib: Option<u64>,
     /// Page faults of the process that needed a disk.
     pub major_faults: Option<u64>,
     /// Page faults of the process that needed none.
     pub minor_faults: Option<u64>,
     /// Threads of the process.
     pub threads: Option<u64>,
+    /// What costs more to read than all else, and so is read every five seconds where samples come more often.
+    pub details: Option<Arc<KernelDetails>>,
+}
+
+/// What of a process is read less often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KernelDetails {
+    /// When it was read.
+    pub read: Stamp,
+    /// Memory in huge pages of hugetlbfs, KiB; not part of the resident memory.
+    pub hugetlb_kib: Option<u64>,
     /// How often QEMU's main thread gave up its CPU, to wait for something.
     pub voluntary_switches: Option<u64>,
     /// How often QEMU's main thread was made to give up its CPU.

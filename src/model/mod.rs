@@ -25,7 +25,9 @@ pub use inventory::{
     DiskDescription, DomainDescription, HostVersions, InventoryReply, InventoryRequest, ListedDomain, Metadata,
     NicDescription, OpenStack,
 };
-pub use kernel::{IoThread, Kernel, KernelFigures, KernelIo, KernelSample, KernelState, KernelTarget, Lack, Unseen};
+pub use kernel::{
+    IoThread, Kernel, KernelDetails, KernelFigures, KernelIo, KernelSample, KernelState, KernelTarget, Lack, Unseen,
+};
 pub use lease::Lease;
 pub use life::{DomainEvent, Happened, IoError, IoErrorAction, Moment, PauseReason, StartReason, StopReason};
 pub use mac::Mac;

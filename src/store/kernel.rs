@@ -72,6 +72,7 @@ impl Store {
         let seen = records.len();
         let mut went_back = 0;
         if let Some(network) = network {
+            state.note_sampled(network);
             for record in records {
                 let id = record.id;
                 let Some(verdict) = self.take_record(&mut state, now, network, record, &mut news) else { continue };

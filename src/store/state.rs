@@ -193,6 +193,11 @@ impl State {
         not_taken
     }
 
+    /// Something was asked for then. Calls may end in another order than they began in.
+    pub(super) fn note_sampled(&mut self, started: Stamp) {
+        self.sampled = self.sampled.filter(|known| known.at > started.at).or(Some(started));
+    }
+
     /// Takes a look of the kernel lane at one domain; `None` if it is about another run.
     pub(super) fn take_kernel(
         &mut self,

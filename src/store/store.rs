@@ -215,7 +215,7 @@ impl Store {
         self.metrics.samples_dropped.with_label_values(&["late"]).inc_by(not_taken.late);
         self.metrics.samples_dropped.with_label_values(&["went_back"]).inc_by(not_taken.went_back);
         self.metrics.count_decoding(reply.decode);
-        state.sampled = newest(state.sampled, started);
+        state.note_sampled(started);
         self.publish(&mut state);
         changes
     }

@@ -7,9 +7,9 @@ use virtstatd::clock::{Clock as _, ManualClock};
 use virtstatd::model::{
     BalloonSample, Block, BlockInfo, BlockSample, BulkReply, BulkRequest, CpuSample, DiskDescription,
     DomainDescription, DomainEvent, DomainHealth, DomainId, DomainRecord, Figures, Group, Happened, HostVersions,
-    Interface, InterfaceSample, InventoryReply, Io, IoError, IoErrorAction, IoThread, KernelFigures, KernelIo,
-    KernelSample, KernelState, Lack, ListedDomain, Metadata, Moment, NicDescription, OpenStack, PauseReason, Process,
-    ProcessState, RunId, Scope, Stamp, Standing, StartReason, StateSample, StopReason, Traffic, Unseen, Vcpu,
+    Interface, InterfaceSample, InventoryReply, Io, IoError, IoErrorAction, IoThread, KernelDetails, KernelFigures,
+    KernelIo, KernelSample, KernelState, Lack, ListedDomain, Metadata, Moment, NicDescription, OpenStack, PauseReason,
+    Process, ProcessState, RunId, Scope, Stamp, Standing, StartReason, StateSample, StopReason, Traffic, Unseen, Vcpu,
     VcpuSample,
 };
 use virtstatd::store::{BlockInfoAnswer, KernelNews, KernelRecord, KernelTurn, LaneShards, Shards, StaleAfter, Store};
@@ -207,17 +207,20 @@ fn look_at_kernel(clock: &ManualClock, store: &Store) {
             interface: Some(InterfaceSample { count: Some(1), interfaces: vec![nic] }),
             kernel: KernelSample {
                 resident_kib: Some(36_868),
-                hugetlb_kib: Some(2048),
                 major_faults: Some(7),
                 minor_faults: Some(4900 + step * 100),
                 threads: Some(6),
-                voluntary_switches: Some(1000 * step),
-                involuntary_switches: Some(10 * step),
-                emulator_time_ns: Some(100_000_000 * step),
-                emulator_delay_ns: Some(1_000_000 * step),
-                iothreads: vec![IoThread { id: 1, time_ns: Some(5_000_000 * step), delay_ns: Some(10_000 * step) }],
-                io_read: KernelIo { bytes: Some(4096 * step), operations: Some(step) },
-                io_write: KernelIo { bytes: Some(8192 * step), operations: Some(2 * step) },
+                details: Some(Arc::new(KernelDetails {
+                    read: Stamp { at: clock.now(), wall: clock.wall() },
+                    hugetlb_kib: Some(2048),
+                    voluntary_switches: Some(1000 * step),
+                    involuntary_switches: Some(10 * step),
+                    emulator_time_ns: Some(100_000_000 * step),
+                    emulator_delay_ns: Some(1_000_000 * step),
+                    iothreads: vec![IoThread { id: 1, time_ns: Some(5_000_000 * step), delay_ns: Some(10_000 * step) }],
+                    io_read: KernelIo { bytes: Some(4096 * step), operations: Some(step) },
+                    io_write: KernelIo { bytes: Some(8192 * step), operations: Some(2 * step) },
+                })),
             },
         };
         let started = Stamp { at: clock.now(), wall: clock.wall() };

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::{Fields, Form, age, figures, rfc3339, round};
 use crate::model::{
     BalloonSample, Block, BlockInfo, BlockSample, CpuSample, Group, GroupSet, Interface, InterfaceSample, IoThread,
-    KernelSample, Stamp, StateSample, Traffic, Vcpu, VcpuSample, per_second, state_name,
+    KernelDetails, KernelSample, Stamp, StateSample, Traffic, Vcpu, VcpuSample, per_second, state_name,
 };
 use crate::store::{Domain, Snapshot, Window};
 
@@ -164,15 +164,29 @@ figures!(Balloon {
 struct Kernel {
     #[serde(flatten)]
     process: Process,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    iothreads: Vec<IoThreadJson>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<Details>,
 }
 figures!(Process {
     resident_kib: u64,
-    hugetlb_kib: u64,
     major_faults: u64,
     minor_faults: u64,
     threads: u64,
+    major_faults_per_second: f64,
+    minor_faults_per_second: f64,
+});
+/// What is read every five seconds where samples come more often.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "KernelDetails")]
+struct Details {
+    sampled_at: String,
+    #[serde(flatten)]
+    figures: DetailFigures,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    iothreads: Vec<IoThreadJson>,
+}
+figures!(DetailFigures {
+    hugetlb_kib: u64,
     voluntary_switches: u64,
     involuntary_switches: u64,
     emulator_time_ns: u64,
@@ -181,24 +195,10 @@ figures!(Process {
     io_read_operations: u64,
     io_write_bytes: u64,
     io_write_operations: u64,
-    major_faults_per_second: f64,
-    minor_faults_per_second: f64,
-    emulator_time_seconds_per_second: f64,
-    emulator_delay_seconds_per_second: f64,
-    io_read_bytes_per_second: f64,
-    io_read_operations_per_second: f64,
-    io_write_bytes_per_second: f64,
-    io_write_operations_per_second: f64,
 });
 figures!(
     #[schemars(rename = "IoThread")]
-    IoThreadJson {
-        iothread: u32,
-        time_ns: u64,
-        delay_ns: u64,
-        time_seconds_per_second: f64,
-        delay_seconds_per_second: f64
-    }
+    IoThreadJson { iothread: u32, time_ns: u64, delay_ns: u64 }
 );
 
 /// The newest sample of each group of a running domain.
@@ -417,40 +417,38 @@ fn balloon(sample: &BalloonSample, before: &Before<'_, BalloonSample>) -> Balloo
 }
 
 fn kernel(sample: &KernelSample, before: &Before<'_, KernelSample>) -> Kernel {
-    let iothread = |thread: &IoThread| {
-        let before = before.device(|sample| sample.iothreads.iter().find(|other| other.id == thread.id));
-        IoThreadJson {
-            iothread: Some(thread.id),
-            time_ns: thread.time_ns,
-            delay_ns: thread.delay_ns,
-            time_seconds_per_second: before.rate_ns(thread, |thread| thread.time_ns),
-            delay_seconds_per_second: before.rate_ns(thread, |thread| thread.delay_ns),
-        }
-    };
     Kernel {
         process: Process {
             resident_kib: sample.resident_kib,
-            hugetlb_kib: sample.hugetlb_kib,
             major_faults: sample.major_faults,
             minor_faults: sample.minor_faults,
             threads: sample.threads,
-            voluntary_switches: sample.voluntary_switches,
-            involuntary_switches: sample.involuntary_switches,
-            emulator_time_ns: sample.emulator_time_ns,
-            emulator_delay_ns: sample.emulator_delay_ns,
-            io_read_bytes: sample.io_read.bytes,
-            io_read_operations: sample.io_read.operations,
-            io_write_bytes: sample.io_write.bytes,
-            io_write_operations: sample.io_write.operations,
             major_faults_per_second: before.rate(sample, |sample| sample.major_faults),
             minor_faults_per_second: before.rate(sample, |sample| sample.minor_faults),
-            emulator_time_seconds_per_second: before.rate_ns(sample, |sample| sample.emulator_time_ns),
-            emulator_delay_seconds_per_second: before.rate_ns(sample, |sample| sample.emulator_delay_ns),
-            io_read_bytes_per_second: before.rate(sample, |sample| sample.io_read.bytes),
-            io_read_operations_per_second: before.rate(sample, |sample| sample.io_read.operations),
-            io_write_bytes_per_second: before.rate(sample, |sample| sample.io_write.bytes),
-            io_write_operations_per_second: before.rate(sample, |sample| sample.io_write.operations),
         },
-        iothreads: sample.iothreads.iter().map(iothread).collect(),
+        details: sample.details.as_deref().map(details),
+    }
+}
+
+fn details(details: &KernelDetails) -> Details {
+    let iothread = |thread: &IoThread| IoThreadJson {
+        iothread: Some(thread.id),
+        time_ns: thread.time_ns,
+        delay_ns: thread.delay_ns,
+    };
+    Details {
+        sampled_at: rfc3339(details.read.wall),
+        figures: DetailFigures {
+            hugetlb_kib: details.hugetlb_kib,
+            voluntary_switches: details.voluntary_switches,
+            involuntary_switches: details.involuntary_switches,
+            emulator_time_ns: details.emulator_time_ns,
+            emulator_delay_ns: details.emulator_delay_ns,
+            io_read_bytes: details.io_read.bytes,
+            io_read_operations: details.io_read.operations,
+            io_write_bytes: details.io_write.bytes,
+            io_write_operations: details.io_write.operations,
+        },
+        iothreads: details.iothreads.iter().map(iothread).collect(),
     }
 }

@@ -3,7 +3,7 @@
 use super::Kind::{self, Counter, Gauge};
 use super::{Family, Read, View, domain, row};
 use crate::export::prometheus::value::{Value, int, kib, nanos};
-use crate::model::Group;
+use crate::model::{Group, KernelDetails};
 use crate::store::{Minute, Spread};
 
 pub(super) static FAMILIES: &[Family] = &[
@@ -13,7 +13,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "bytes",
         "/proc/PID/status HugetlbPages",
         "Memory in huge pages that the domain's process uses on the host; not part of its resident memory.",
-        |v| kib(v.kernel?.hugetlb_kib),
+        |v| kib(details(v)?.hugetlb_kib),
     ),
     process(
         Counter,
@@ -45,7 +45,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "switches",
         "/proc/PID/status voluntary_ctxt_switches",
         "Times that QEMU's main thread gave up its CPU to wait for something.",
-        |v| int(v.kernel?.voluntary_switches),
+        |v| int(details(v)?.voluntary_switches),
     ),
     process(
         Counter,
@@ -53,7 +53,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "switches",
         "/proc/PID/status nonvoluntary_ctxt_switches",
         "Times that QEMU's main thread was made to give up its CPU.",
-        |v| int(v.kernel?.involuntary_switches),
+        |v| int(details(v)?.involuntary_switches),
     ),
     process(
         Counter,
@@ -61,7 +61,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "seconds",
         "/proc/PID/task/PID/schedstat",
         "CPU time of QEMU's main thread, which emulates devices and answers libvirt.",
-        |v| nanos(v.kernel?.emulator_time_ns),
+        |v| nanos(details(v)?.emulator_time_ns),
     ),
     process(
         Counter,
@@ -69,7 +69,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "seconds",
         "/proc/PID/task/PID/schedstat",
         "Time that QEMU's main thread was ready to run and the host did not run it.",
-        |v| nanos(v.kernel?.emulator_delay_ns),
+        |v| nanos(details(v)?.emulator_delay_ns),
     ),
     process(
         Counter,
@@ -77,7 +77,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "bytes",
         "cgroup io.stat rbytes",
         "Bytes that the domain's cgroup read from block devices of the host.",
-        |v| int(v.kernel?.io_read.bytes),
+        |v| int(details(v)?.io_read.bytes),
     ),
     process(
         Counter,
@@ -85,7 +85,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "operations",
         "cgroup io.stat rios",
         "Read operations of the domain's cgroup on block devices of the host.",
-        |v| int(v.kernel?.io_read.operations),
+        |v| int(details(v)?.io_read.operations),
     ),
     process(
         Counter,
@@ -93,7 +93,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "bytes",
         "cgroup io.stat wbytes",
         "Bytes that the domain's cgroup wrote to block devices of the host.",
-        |v| int(v.kernel?.io_write.bytes),
+        |v| int(details(v)?.io_write.bytes),
     ),
     process(
         Counter,
@@ -101,7 +101,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "operations",
         "cgroup io.stat wios",
         "Write operations of the domain's cgroup on block devices of the host.",
-        |v| int(v.kernel?.io_write.operations),
+        |v| int(details(v)?.io_write.operations),
     ),
     minute(
         ("libvirt_domain_cpu_utilization_min_ratio", "1"),
@@ -153,6 +153,10 @@ const fn minute(
     read: fn(&View<'_>) -> Option<Value>,
 ) -> Family {
     row(Gauge, name_and_unit, help, ("samples of the last minute; export.minute-metrics", ""), Read::Domain(read))
+}
+
+fn details<'v>(view: &View<'v>) -> Option<&'v KernelDetails> {
+    view.kernel?.details.as_deref()
 }
 
 /// CPU time by time, for each vCPU.
