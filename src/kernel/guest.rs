@@ -91,7 +91,10 @@ impl Guest {
         }
         let process = stat.process(self.pid);
         let ticks = CpuSample {
-            time_ns: stat.user_ticks.zip(stat.system_ticks).and_then(|(user, system)| nanos_of_ticks(user.checked_add(system)?)),
+            time_ns: stat
+                .user_ticks
+                .zip(stat.system_ticks)
+                .and_then(|(user, system)| nanos_of_ticks(user.checked_add(system)?)),
             user_ns: stat.user_ticks.and_then(nanos_of_ticks),
             system_ns: stat.system_ticks.and_then(nanos_of_ticks),
         };

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::clock::{Clock, SystemClock};
-use crate::model::{
-    DomainId, Kernel, KernelFigures, KernelState, KernelTarget, Lack, ProcessState, RunId, Unseen,
-};
+use crate::model::{DomainId, Kernel, KernelFigures, KernelState, KernelTarget, Lack, ProcessState, RunId, Unseen};
 
 use super::cgroup::Hierarchies;
 use super::files::{Budget, Reader};
@@ -135,11 +133,7 @@ impl Kernel for QemuKernel {
             let reason = "the kernel was built without CONFIG_SCHEDSTATS, or sysctl kernel.sched_schedstats is 0";
             lacks.push(lack("vCPU wait", reason));
         }
-        KernelState {
-            open_files: self.reader.budget.used(),
-            open_files_limit: self.reader.budget.limit(),
-            lacks,
-        }
+        KernelState { open_files: self.reader.budget.used(), open_files_limit: self.reader.budget.limit(), lacks }
     }
 }
 

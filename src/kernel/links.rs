@@ -127,7 +127,9 @@ impl Links {
         let devices = &mut self.devices;
         let body = STATS_BODY.map(u32::to_ne_bytes).concat();
         let result = self.route.dump(GETSTATS, &body, &mut |kind, body| {
-            if kind == NEWSTATS && let Some(device) = stats(body) {
+            if kind == NEWSTATS
+                && let Some(device) = stats(body)
+            {
                 devices.push(device);
             }
         });

@@ -135,9 +135,8 @@ impl Threads {
         count: Option<u64>,
         now: Instant,
     ) -> ThreadFigures {
-        let is_fresh = |(at, before): (Instant, Option<u64>)| {
-            before == count && now.saturating_duration_since(at) < RESCAN
-        };
+        let is_fresh =
+            |(at, before): (Instant, Option<u64>)| before == count && now.saturating_duration_since(at) < RESCAN;
         if !self.scanned.is_some_and(is_fresh) {
             self.scan(reader, place);
             self.scanned = Some((now, count));
