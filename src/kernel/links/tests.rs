@@ -33,7 +33,8 @@ impl Dump for Script {
         for (index, name) in self.answers.lock().expect("whole").pop_front().expect("an answer")? {
             match kind {
                 GETSTATS => {
-                    each(NEWSTATS, &[header(STATS_HEADER, index), attribute(STATS_LINK_64, &counters())].concat())
+                    let counters = attribute(STATS_LINK_64, &counters());
+                    each(NEWSTATS, &[header(STATS_HEADER, index), counters].concat());
                 }
                 _ => each(NEWLINK, &link_message(index, name)),
             }
@@ -146,6 +147,11 @@ fn what_changed_meanwhile_is_asked_for_once_more() {
     script.answer([Ok(vec![(1, "a")]), Ok(vec![(1, "a")])]);
     links.refresh(now);
     assert!(has(&links, "a"));
+    // The names too.
+    let two = || Ok(vec![(1, "a"), (2, "b")]);
+    script.answer([two(), Err(Failure::Changed), two(), two()]);
+    links.refresh(now);
+    assert!(has(&links, "b"));
 }
 
 #[test]
