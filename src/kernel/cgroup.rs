@@ -38,7 +38,7 @@ impl Hierarchies {
     pub(super) fn parse(text: &[u8]) -> Self {
         let mut all = Self::default();
         for line in lines(text) {
-            let Some(((root, at), (kind, options))) = mount(line) else { continue };
+            let Some(MountLine { root, at, kind, options }) = MountLine::parse(line) else { continue };
             let take = |place: &mut Option<Mount>| {
                 if let (None, Some(at), Some(root)) = (&place, unescaped(at), unescaped(root)) {
                     *place = Some(Mount { at: at.into(), root });
@@ -133,13 +133,21 @@ fn memberships(text: &[u8]) -> impl Iterator<Item = (&[u8], &str)> {
     })
 }
 
-/// Root and place, and type and options, of a line of mountinfo.
-fn mount(line: &[u8]) -> Option<((&[u8], &[u8]), (&[u8], &[u8]))> {
-    let mut fields = fields(line);
-    let (root, at) = (fields.nth(3)?, fields.next()?);
-    fields.find(|field| *field == b"-")?;
-    let kind = fields.next()?;
-    Some(((root, at), (kind, fields.nth(1)?)))
+/// What is wanted of a line of mountinfo.
+struct MountLine<'a> {
+    root: &'a [u8],
+    at: &'a [u8],
+    kind: &'a [u8],
+    options: &'a [u8],
+}
+
+impl<'a> MountLine<'a> {
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        let mut fields = fields(line);
+        let (root, at) = (fields.nth(3)?, fields.next()?);
+        fields.find(|field| *field == b"-")?;
+        Some(Self { root, at, kind: fields.next()?, options: fields.nth(1)? })
+    }
 }
 
 /// Blanks in paths are written in octal (`\040`).

@@ -28,7 +28,7 @@ impl Host {
         Suspects::below(self.path().into())
     }
 
-    /// Another file in the place of the one before: one that is open stays what it was.
+    /// Who has the file open reads the new text. Who has a removed one open reads the old one, unlike in /proc.
     pub(super) fn write(&self, path: &str, text: impl AsRef<[u8]>) {
         let path = self.path().join(path);
         fs::create_dir_all(path.parent().expect("below the root")).expect("created");
@@ -47,6 +47,9 @@ impl Host {
     pub(super) fn process(&self, pid: u32, comm: &str, state: char, start: u64, id: DomainId) {
         let stat = format!("{pid} ({comm}) {state} 1 {pid} {pid} 0 -1 4 9 0 7 0 100 50 3 4 20 0 3 0 {start} 5 600\n");
         self.write(&format!("{pid}/stat"), stat);
+        let status =
+            "Name:\tx\nHugetlbPages:\t    2048 kB\nvoluntary_ctxt_switches:\t12\nnonvoluntary_ctxt_switches:\t3\n";
+        self.write(&format!("{pid}/status"), status);
         self.write(&format!("{pid}/cmdline"), format!("/usr/bin/{comm}\0-uuid\0{id}\0-m\016\0"));
     }
 

@@ -147,6 +147,7 @@ impl Links {
         }
         self.indexes.clear();
         self.indexes.extend(indexes);
+        self.named = None;
         self.dump_links(false)?;
         self.named = Some(now);
         Ok(())

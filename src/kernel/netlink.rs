@@ -5,7 +5,7 @@
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socket_with};
 
@@ -63,7 +63,7 @@ impl Dump for Route {
         let mut is_whole = true;
         loop {
             // TRUNC: the length that it would have had.
-            let received = recv(&socket, &mut self.buffer[..], RecvFlags::TRUNC);
+            let received = retry_on_intr(|| recv(&socket, &mut self.buffer[..], RecvFlags::TRUNC));
             let (_, length) = received.map_err(Failure::Refused)?;
             let answer = self.buffer.get(..length).filter(|answer| !answer.is_empty()).ok_or(Failure::Garbled)?;
             let walked = walk(answer, self.sequence, each)?;
@@ -171,8 +171,11 @@ mod tests {
         message
     }
 
-    fn walked(answer: &[u8]) -> (Result<Walked, Failure>, Vec<(u16, Vec<u8>)>) {
-        let mut seen = Vec::new();
+    /// Types and bodies.
+    type Seen = Vec<(u16, Vec<u8>)>;
+
+    fn walked(answer: &[u8]) -> (Result<Walked, Failure>, Seen) {
+        let mut seen = Seen::new();
         let result = walk(answer, 5, &mut |kind, body| seen.push((kind, body.to_vec())));
         (result, seen)
     }
