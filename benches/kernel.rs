@@ -46,7 +46,7 @@ const SHARE: f64 = 0.01;
 struct Way {
     name: &'static str,
     config: &'static str,
-    count: fn(&Daemon, Duration) -> u64,
+    watch: fn(&Daemon, Duration, &mut dyn FnMut()) -> u64,
 }
 
 /// Nothing but that lane does anything while it is watched. The first look at libvirt is over by then.
@@ -54,7 +54,7 @@ const KERNEL: Way = Way {
     name: "kernel",
     config: "[sampling]\nperiod = '1h'\ngroups = ['kernel', 'cpu', 'vcpu', 'interface']\n\
              [sampling.periods]\nkernel = '1s'\ncross-check = '1h'\ninventory = '1h'\nhost = '1h'\n",
-    count: by_counter,
+    watch: by_counter,
 };
 
 /// A second, or as often as libvirtd manages.
@@ -62,7 +62,7 @@ const LIBVIRT: Way = Way {
     name: "libvirt",
     config: "[sampling]\nperiod = '1s'\ngroups = ['cpu', 'vcpu', 'interface', 'balloon']\n\
              [sampling.periods]\ninventory = '1h'\nhost = '1h'\n",
-    count: by_looks,
+    watch: by_looks,
 };
 
 fn main() -> ExitCode {
@@ -189,36 +189,44 @@ fn watch(way: &Way, meter: &Meter, quiet: Spent) -> Sum {
     daemon.wait_ready();
     let mut settled = 0;
     while settled < SETTLED {
-        settled += (way.count)(&daemon, PERIOD).max(1);
+        settled += (way.watch)(&daemon, PERIOD, &mut || {}).max(1);
     }
-    let (before, begin) = (meter.read(Some(daemon.pid())), Instant::now());
-    let samples = (way.count)(&daemon, WATCHED);
-    let seconds = begin.elapsed().as_secs_f64();
-    let spent = meter.read(Some(daemon.pid())).since(&before).plus(quiet.times(-seconds));
+    let mut readings = Vec::new();
+    let samples =
+        (way.watch)(&daemon, WATCHED, &mut || readings.push((meter.read(Some(daemon.pid())), Instant::now())));
+    let [(before, begin), (after, end)] = &readings[..] else { unreachable!("it is read at both ends") };
+    let seconds = (*end - *begin).as_secs_f64();
+    let spent = after.since(before).plus(quiet.times(-seconds));
     assert!(samples > 0, "no sample was taken in {seconds:.1} s:\n{}", daemon.log());
     Sum { samples, seconds, spent }
 }
 
-/// Turns of the kernel's lane in that time.
-fn by_counter(daemon: &Daemon, length: Duration) -> u64 {
+/// Turns of the kernel's lane in that time, from the middle between two. What it costs to ask lies outside of the ends.
+fn by_counter(daemon: &Daemon, length: Duration, at_ends: &mut dyn FnMut()) -> u64 {
     let count = || {
         let series = parse(&daemon.scrape());
         value(&series, "virtstatd_lane_runs_total", &[("lane", "kernel"), ("result", "ok")])
     };
-    let before = wait_for("the kernel's lane", count);
+    let first = wait_for("the kernel's lane", count);
+    let before = wait_for("its next turn", || count().filter(|count| *count > first));
+    thread::sleep(PERIOD / 2);
+    at_ends();
     thread::sleep(length);
+    at_ends();
     wait_for("its counter", count) as u64 - before as u64
 }
 
-/// Samples of the last guest in that time. Calls are no measure, as a lane may need several for one sample of all.
-fn by_looks(daemon: &Daemon, length: Duration) -> u64 {
+/// Samples of one guest in that time. Calls are no measure, as a lane may need several for one sample of all.
+fn by_looks(daemon: &Daemon, length: Duration, at_ends: &mut dyn FnMut()) -> u64 {
     let path = format!("/api/v1/domains/{}?fields=samples.vcpu&ages=false", guest(lab::GUESTS));
+    at_ends();
     let (mut seen, begin) = (HashSet::new(), Instant::now());
     while begin.elapsed() < length {
         let domain = daemon.get(&path).json();
         seen.extend(domain["samples"]["vcpu"]["sampled_at"].as_str().map(str::to_owned));
         thread::sleep(BETWEEN_LOOKS);
     }
+    at_ends();
     // The first was there when the looks began.
     (seen.len() as u64).saturating_sub(1)
 }

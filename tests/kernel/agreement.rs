@@ -259,9 +259,12 @@ fn the_kernel_says_of_sixty_guests_what_libvirt_says() {
     virsh(&["setvcpus", changed, "3", "--live"]);
     trial.await_change("a third vCPU", changed, |domain| vcpus(domain) == 3);
     trial.compare("with a third vCPU");
-    virsh(&["setvcpus", changed, "2", "--live"]);
-    trial.await_change("no third vCPU", changed, |domain| vcpus(domain) == 2);
-    trial.compare("without it");
+    // Without KVM, QEMU 7.2 crashes when a vCPU is unplugged.
+    if virsh(&["dumpxml", changed]).contains("<domain type='kvm'") {
+        virsh(&["setvcpus", changed, "2", "--live"]);
+        trial.await_change("no third vCPU", changed, |domain| vcpus(domain) == 2);
+        trial.compare("without it");
+    }
 
     let nic = "<interface type='ethernet'><mac address='52:54:00:12:34:58'/><target dev='kernel-plug'/><model type='virtio'/></interface>";
     device("attach-device", changed, nic);

@@ -36,6 +36,9 @@ const SEEN: usize = LANES * STARTS / 4;
 /// User and system time are cut to ticks each, and the clock that processes start by has ticks too.
 const TICKS: Duration = Duration::from_millis(30);
 
+/// A sample may count from the begin of a turn in which its process started. A run before ended longer ago than that.
+const TURN: Duration = Duration::from_millis(150);
+
 /// Descriptors that come and go with connections and requests.
 const FEW: usize = 4;
 
@@ -52,7 +55,6 @@ struct Looks {
 
 impl Looks {
     fn look(&mut self, daemon: &Daemon) {
-        let asked = Instant::now();
         let all = shown(daemon);
         for (name, domain) in &all {
             let (Some(pid), Some(uuid)) = (domain["pid"].as_u64(), domain["uuid"].as_str()) else { continue };
@@ -63,7 +65,7 @@ impl Looks {
                 continue;
             }
             let Some(process) = process::read(pid) else { continue };
-            self.judge(name, &domain["samples"], &process, asked.elapsed());
+            self.judge(name, &domain["samples"], &process);
             self.runs.insert((pid, uuid.to_owned()));
         }
         self.count += 1;
@@ -72,11 +74,11 @@ impl Looks {
     }
 
     /// The process was read after the samples, so they cannot say more than it does.
-    fn judge(&mut self, name: &str, samples: &Value, process: &Process, since: Duration) {
+    fn judge(&mut self, name: &str, samples: &Value, process: &Process) {
         let pid = process.pid;
         for group in crate::GROUPS {
             let Some(age) = samples[group]["age_seconds"].as_f64() else { continue };
-            if age > (process.age + since + TICKS).as_secs_f64() {
+            if age > (process.age + TURN).as_secs_f64() {
                 self.problems
                     .push(format!("{group} of {name} is {age} s old, and its process {pid} {:?}", process.age));
             }
