@@ -18,7 +18,7 @@ use super::parse::{lines, number, value};
 use super::stat::Stat;
 use super::threads::Threads;
 
-/// What costs as much as all else together is read no more often than this, less what a timer may be early.
+/// What costs twice as much as all else together is read no more often than this, less what a timer may be early.
 const DETAILS: Duration = Duration::from_millis(4_750);
 
 /// A guest without a group of its own is asked for one this often.

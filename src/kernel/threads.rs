@@ -13,8 +13,9 @@ use crate::model::{IoThread, Vcpu, VcpuSample};
 use super::files::{File, Place, Reader, is_gone};
 use super::parse::{fields, lines, nanos_of_millis, number, small_number};
 
-/// For what the number of threads does not show: one that ended while another one began.
-const RESCAN: Duration = Duration::from_secs(10);
+/// For what the number of threads does not show: one that ended while another one began. A thread that is read and has ended is
+/// seen at once, so that this is about a vCPU that was plugged in just when QEMU ended a worker.
+const RESCAN: Duration = Duration::from_secs(60);
 /// `virVcpuState`: what libvirt's QEMU driver says of every vCPU that is online.
 const RUNNING: i64 = 1;
 

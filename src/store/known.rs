@@ -3,14 +3,17 @@
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::lanes::Crossings;
 use super::life::{Life, Runs};
 use super::minute::{self, Meter};
 use super::snapshot::Domain;
 use super::window::Windows;
-use crate::model::{DomainDescription, DomainHealth, DomainId, DomainRecord, RunId, Stamp};
+use crate::model::{DomainDescription, DomainHealth, DomainId, DomainRecord, Group, Moment, RunId, Stamp};
+
+/// In which starts of processes are told.
+const TICK: Duration = Duration::from_millis(10);
 
 pub(super) struct Known {
     pub(super) domain: Arc<Domain>,
@@ -106,6 +109,23 @@ impl Known {
         self.process.replace(start_ticks).is_some_and(|before| before != start_ticks)
     }
 
+    /// Forgets figures that are older than the process that was found for this run: they are of one before. A domain may start
+    /// anew before its next run is known by its number.
+    pub(super) fn forget_before_process(&mut self, process_start: Duration, now: Moment) {
+        let Some(age) = now.since_boot.checked_sub(process_start) else { return };
+        let Some(start) = now.stamp.at.checked_sub(age) else { return };
+        // Starts are told in ticks.
+        let is_older = |stamp: Stamp| stamp.at + TICK < start;
+        let windows = &self.domain.windows;
+        if Group::ALL.into_iter().filter_map(|group| windows.started(group)).any(is_older) {
+            let domain = Arc::make_mut(&mut self.domain);
+            domain.windows = Windows::default();
+            (domain.cpu_minute, domain.network_minute) = (None, None);
+            (self.cpu_meter, self.network_meter) = (Meter::default(), Meter::default());
+            self.crossings = Crossings::default();
+        }
+    }
+
     /// Did the domain start anew under the same run id? libvirt numbers runs from 1 again when it is restarted itself while
     /// no guest runs. The process tells; where there is none to look at, CPU time does that is far less than before. (What is
     /// somewhat less was read from elsewhere.)
@@ -120,12 +140,14 @@ impl Known {
     pub(super) fn measure(&mut self) {
         let domain = Arc::make_mut(&mut self.domain);
         if let Some(cpu) = domain.windows.cpu.newest() {
-            self.cpu_meter.take(cpu.started.at, minute::cpu_counter(&cpu.figures));
-            domain.cpu_minute = self.cpu_meter.minute();
+            if self.cpu_meter.take(cpu.started.at, minute::cpu_counter(&cpu.figures)) {
+                domain.cpu_minute = self.cpu_meter.minute();
+            }
         }
         if let Some(network) = domain.windows.interface.newest() {
-            self.network_meter.take(network.started.at, minute::network_counters(&network.figures));
-            domain.network_minute = self.network_meter.minute();
+            if self.network_meter.take(network.started.at, minute::network_counters(&network.figures)) {
+                domain.network_minute = self.network_meter.minute();
+            }
         }
     }
 

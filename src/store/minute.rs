@@ -40,62 +40,71 @@ pub(super) struct Meter<const N: usize> {
     /// Where the step that is under way began.
     open: Option<(Instant, [u64; N])>,
     steps: VecDeque<Step<N>>,
+    /// Of all steps.
+    span: Duration,
+    grown: [u128; N],
 }
 
 struct Step<const N: usize> {
     end: Instant,
     length: Duration,
     growth: [u64; N],
+    rates: [f64; N],
 }
 
 impl<const N: usize> Default for Meter<N> {
     fn default() -> Self {
-        Self { open: None, steps: VecDeque::new() }
+        Self { open: None, steps: VecDeque::new(), span: Duration::ZERO, grown: [0; N] }
     }
 }
 
 impl<const N: usize> Meter<N> {
-    /// Takes what was counted then. A counter that went back tells nothing of the step in which it did.
-    pub(super) fn take(&mut self, at: Instant, counted: Option<[u64; N]>) {
-        let Some(counted) = counted else { return };
+    /// Takes what was counted then, and says whether that closed a step. A counter that went back tells nothing of the step in
+    /// which it did.
+    pub(super) fn take(&mut self, at: Instant, counted: Option<[u64; N]>) -> bool {
+        let Some(counted) = counted else { return false };
         let Some((begin, before)) = self.open else {
             self.open = Some((at, counted));
-            return;
+            return false;
         };
         let length = at.saturating_duration_since(begin);
-        let grew = |place: usize| counted[place].checked_sub(before[place]);
-        let went_back = (0..N).any(|place| grew(place).is_none());
+        let went_back = counted.iter().zip(&before).any(|(counted, before)| counted < before);
         if length < STEP && !went_back {
-            return;
+            return false;
         }
         self.open = Some((at, counted));
-        while self.steps.front().is_some_and(|first| at.saturating_duration_since(first.end - first.length) > SPAN) {
-            self.steps.pop_front();
+        while let Some(first) =
+            self.steps.pop_front_if(|first| at.saturating_duration_since(first.end) + first.length > SPAN)
+        {
+            self.span -= first.length;
+            self.grown.iter_mut().zip(first.growth).for_each(|(grown, growth)| *grown -= u128::from(growth));
         }
         if !went_back && length <= SPAN {
-            self.steps.push_back(Step {
-                end: at,
-                length,
-                growth: std::array::from_fn(|place| grew(place).unwrap_or(0)),
-            });
+            let growth: [u64; N] = std::array::from_fn(|place| counted[place].saturating_sub(before[place]));
+            let seconds = length.as_secs_f64();
+            self.span += length;
+            self.grown.iter_mut().zip(growth).for_each(|(grown, growth)| *grown += u128::from(growth));
+            #[allow(clippy::cast_precision_loss)] // What is counted within a minute stays far below 2^53.
+            let rates = growth.map(|growth| growth as f64 / seconds);
+            self.steps.push_back(Step { end: at, length, growth, rates });
         }
+        true
     }
 
     /// What the steps come to; `None` before the first.
-    #[allow(clippy::cast_precision_loss)] // What is counted within a minute stays far below 2^53.
+    #[allow(clippy::cast_precision_loss)]
     pub(super) fn minute(&self) -> Option<Minute<N>> {
         let count = u32::try_from(self.steps.len()).ok().filter(|count| *count > 0)?;
-        let span: Duration = self.steps.iter().map(|step| step.length).sum();
-        let spread = |place: usize| {
-            let grown: u128 = self.steps.iter().map(|step| u128::from(step.growth[place])).sum();
-            let rates = || self.steps.iter().map(|step| step.growth[place] as f64 / step.length.as_secs_f64());
+        let seconds = self.span.as_secs_f64();
+        let spreads = std::array::from_fn(|place| {
+            let rates = || self.steps.iter().map(|step| step.rates[place]);
             Spread {
-                average: grown as f64 / span.as_secs_f64(),
+                average: self.grown[place] as f64 / seconds,
                 minimum: rates().fold(f64::INFINITY, f64::min),
                 maximum: rates().fold(0.0, f64::max),
             }
-        };
-        Some(Minute { span, step: span / count, spreads: std::array::from_fn(spread) })
+        });
+        Some(Minute { span: self.span, step: self.span / count, spreads })
     }
 }
 

@@ -34,6 +34,11 @@ pub(crate) fn is_gauge(name: &str) -> bool {
     matches!(name, "memory.resident" | "process.threads")
 }
 
+/// Is it read every five seconds only, where samples come more often?
+pub(crate) fn is_detail(name: &str) -> bool {
+    name.starts_with("emulator.") || name.starts_with("iothread.") || name.ends_with("voluntary_switches")
+}
+
 /// What the daemon shows of a domain.
 pub(crate) fn shown(domain: &Value) -> Named {
     let samples = &domain["samples"];
@@ -60,13 +65,17 @@ pub(crate) fn shown(domain: &Value) -> Named {
     let kernel = &samples["kernel"];
     put("memory.resident".to_owned(), &kernel["resident_kib"]);
     put("process.pid".to_owned(), &domain["pid"]);
-    for part in ["major_faults", "minor_faults", "threads", "voluntary_switches", "involuntary_switches"] {
+    for part in ["major_faults", "minor_faults", "threads"] {
         put(format!("process.{part}"), &kernel[part]);
     }
+    let details = &kernel["details"];
+    for part in ["voluntary_switches", "involuntary_switches"] {
+        put(format!("process.{part}"), &details[part]);
+    }
     for part in ["time", "delay"] {
-        put(format!("emulator.{part}"), &kernel[format!("emulator_{part}_ns")]);
-        for iothread in kernel["iothreads"].as_array().into_iter().flatten() {
-            put(format!("iothread.{}.{part}", iothread["id"]), &iothread[format!("{part}_ns")]);
+        put(format!("emulator.{part}"), &details[format!("emulator_{part}_ns")]);
+        for iothread in details["iothreads"].as_array().into_iter().flatten() {
+            put(format!("iothread.{}.{part}", iothread["iothread"]), &iothread[format!("{part}_ns")]);
         }
     }
     named

@@ -35,7 +35,7 @@ const SHORTEST_REST: Duration = Duration::from_millis(50);
 const LONGEST_REST: Duration = Duration::from_millis(500);
 
 /// Renderings that nobody asked for take this part of a CPU at most.
-const UNASKED_TIMES: u32 = 500;
+const UNASKED_TIMES: u32 = 5000;
 
 /// A rendering of a large host serves the scrapes of this long, whatever is known meanwhile; or of the time that
 /// [`REST_TIMES`] gives, if that is longer.
@@ -261,14 +261,19 @@ impl Publisher {
             let until_stale = stale_at.map(|at| at.saturating_duration_since(now) + Duration::from_millis(1));
             self.store.beat(Part::Publisher);
             let pause = unasked_at.saturating_duration_since(now);
-            let (news, pause) = if pause.is_zero() { (news, HEARTBEAT) } else { (&never, pause.min(HEARTBEAT)) };
+            // A scrape that finds something stale asks for another rendering, so that can wait as well.
+            let (news, wait) = if pause.is_zero() {
+                (news, until_stale.map_or(HEARTBEAT, |until| until.min(HEARTBEAT)))
+            } else {
+                (&never, pause.min(HEARTBEAT))
+            };
             select! {
                 recv(news) -> message => if message.is_err() { return },
                 recv(woken) -> message => if message.is_err() { return },
-                default(until_stale.map_or(pause, |until| until.min(pause))) => {
+                default(wait) => {
                     let stale = stale_at.is_some_and(|at| self.store.now() > at);
                     let large = matches!(&**self.sender.borrow(), Current::Large(..));
-                    if !stale && !large {
+                    if !large && !(stale && self.store.now() >= unasked_at) {
                         continue;
                     }
                 }

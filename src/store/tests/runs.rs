@@ -142,3 +142,23 @@ fn a_call_that_took_longer_than_the_memory_of_the_gone_brings_nobody_back() {
     bench.inventory(early, vec![described(1, Some(1), &[], &[])]);
     assert!(bench.names().is_empty());
 }
+
+#[test]
+fn figures_of_before_the_process_began_are_of_another_run() {
+    let bench = Bench::new();
+    let looked = |ago: u64| {
+        let started = bench.store.moment().since_boot - Duration::from_secs(ago);
+        let start_ticks = u64::try_from(started.as_millis()).expect("small") / 10;
+        bench.store.apply_processes(&[(id(1), RunId(1), process(start_ticks))])
+    };
+    bench.clock.advance(Duration::from_secs(1000));
+    bench.bulk(bench.tick(), vec![record(1, 1, 70)]);
+    // It ended and started anew, and only its process is known yet, under the number of the run before.
+    bench.clock.advance(Duration::from_secs(10));
+    looked(3);
+    assert_eq!(bench.cpu(1), None);
+    assert_eq!(bench.store.snapshot().domains[0].pid, Some(41));
+    bench.bulk(bench.tick(), vec![record(1, 2, 5)]);
+    looked(4);
+    assert_eq!(bench.cpu(1), Some(5), "these are younger than it");
+}
