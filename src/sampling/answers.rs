@@ -322,6 +322,7 @@ impl Core {
         (self.free_turn, self.monitor_turn) = (GroupSet::EMPTY, GroupSet::EMPTY);
         self.steering.forget_turn();
         self.cpu_wanted.clear();
+        self.state_wanted.clear();
         self.aside.clear();
         self.cut_short.begin();
         self.held_back.1.clear();

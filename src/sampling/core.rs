@@ -23,7 +23,9 @@ use super::storage::StorageWatch;
 use super::ward::Ward;
 use super::work::{CallId, Job, Progress};
 use crate::config::Sampling;
-use crate::model::{DomainEvent, DomainId, Group, GroupSet, Moment, Processes, SourceFactory, Stamp, Standing};
+use crate::model::{
+    DomainEvent, DomainId, Group, GroupSet, Happened, Moment, Processes, SourceFactory, Stamp, Standing,
+};
 use crate::store::{BlockInfoAnswer, Domain, Part, Shards, Snapshot, Store};
 
 /// A domain that started while we looked on is a newcomer for this long: libvirt may still hold its lock, and a call that
@@ -99,6 +101,8 @@ pub(super) struct Core {
     pub(super) link: LinkState,
     /// Domains whose CPU time is to be asked for without their monitor.
     pub(super) cpu_wanted: HashSet<DomainId>,
+    /// Domains that were paused, or go on: their state is to be asked for.
+    pub(super) state_wanted: Vec<DomainId>,
     /// Domains that were left out of a call, and with which groups: their process did not run, or another call was open.
     pub(super) aside: HashMap<DomainId, GroupSet>,
     /// Domains that somebody else was at when the monitor lane asked for them.
@@ -169,6 +173,7 @@ impl Core {
             next_call: 0,
             link: LinkState::default(),
             cpu_wanted: HashSet::new(),
+            state_wanted: Vec::new(),
             aside: HashMap::new(),
             cut_short: CutShort::default(),
             held_back: (GroupSet::EMPTY, HashSet::new()),
@@ -228,6 +233,9 @@ impl Core {
         self.store.apply_event(at, event);
         if event.what.changes_inventory() {
             self.inventory.request([event.id]);
+        }
+        if matches!(event.what, Happened::Paused(_) | Happened::Resumed) && !self.state_wanted.contains(&event.id) {
+            self.state_wanted.push(event.id);
         }
     }
 

@@ -50,6 +50,10 @@ impl Core {
     }
 
     fn pump_free(&mut self, now: Stamp) {
+        let wanted = std::mem::take(&mut self.state_wanted);
+        if self.free.groups().contains(Group::State) {
+            self.free.also(GroupSet::of(Group::State), &wanted);
+        }
         while self.pools.free.has_room() {
             let Some(ask) = self.free.take() else { return };
             let Some(ask) = self.without_ended(ask) else { continue };

@@ -110,20 +110,22 @@ impl Known {
     }
 
     /// Forgets figures that are older than the process that was found for this run: they are of one before. A domain may start
-    /// anew before its next run is known by its number.
-    pub(super) fn forget_before_process(&mut self, process_start: Duration, now: Moment) {
-        let Some(age) = now.since_boot.checked_sub(process_start) else { return };
-        let Some(start) = now.stamp.at.checked_sub(age) else { return };
+    /// anew before its next run is known by its number. Says whether there were any.
+    pub(super) fn forget_before_process(&mut self, process_start: Duration, now: Moment) -> bool {
+        let age = now.since_boot.checked_sub(process_start);
+        let Some(start) = age.and_then(|age| now.stamp.at.checked_sub(age)) else { return false };
         // Starts are told in ticks.
         let is_older = |stamp: Stamp| stamp.at + TICK < start;
         let windows = &self.domain.windows;
-        if Group::ALL.into_iter().filter_map(|group| windows.started(group)).any(is_older) {
+        let any = Group::ALL.into_iter().filter_map(|group| windows.started(group)).any(is_older);
+        if any {
             let domain = Arc::make_mut(&mut self.domain);
             domain.windows = Windows::default();
             (domain.cpu_minute, domain.network_minute) = (None, None);
             (self.cpu_meter, self.network_meter) = (Meter::default(), Meter::default());
             self.crossings = Crossings::default();
         }
+        any
     }
 
     /// Did the domain start anew under the same run id? libvirt numbers runs from 1 again when it is restarted itself while

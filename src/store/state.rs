@@ -267,7 +267,7 @@ impl State {
         if !another && known.domain.pid == Some(process.pid) {
             return ProcessNews::default();
         }
-        known.forget_before_process(life::ticks(process.start_ticks), now);
+        let another = another || known.forget_before_process(life::ticks(process.start_ticks), now);
         self.touched.push(id);
         let domain = Arc::make_mut(&mut known.domain);
         domain.pid = Some(process.pid);

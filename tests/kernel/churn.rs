@@ -111,7 +111,10 @@ impl Looks {
 fn lane(files: &[(String, PathBuf)], started: &AtomicUsize) {
     for start in 0..STARTS {
         let (name, file) = &files[start % files.len()];
-        virsh(&["create", file.to_str().unwrap()]);
+        // libvirtd may still be at the end of the one before.
+        wait_for("a guest to start", || {
+            run("virsh", &["-q", "-c", "qemu:///system", "create", file.to_str().unwrap()]).ok()
+        });
         thread::sleep(LIVES[start % LIVES.len()]);
         run("kill", &["-KILL", &lab::pid(name)]).unwrap();
         // libvirtd removes it when it has noticed.

@@ -187,3 +187,19 @@ fn all_are_looked_at_first_when_there_are_very_many() {
     assert_eq!(looks, [500, 500, 200]);
     assert_eq!(lab.store.snapshot().incomplete, None);
 }
+
+#[test]
+fn the_state_of_who_is_paused_or_goes_on_is_asked_for_at_once() {
+    let mut lab = Lab::started(3);
+    lab.run(PERIOD / 2);
+    lab.bulk_calls(Lane::Free);
+    lab.asked.clear();
+    for what in [Happened::Paused(crate::model::PauseReason::Paused), Happened::Resumed] {
+        let event = DomainEvent { id: id(2), run: None, what };
+        lab.core.event(lab.store.moment(), &event);
+    }
+    lab.run(10 * MS);
+    let only = BulkRequest { groups: GroupSet::of(Group::State), scope: Scope::Only(vec![id(2)]) };
+    assert_eq!(lab.bulk_calls(Lane::Free), [only]);
+    assert!(lab.age(2, Group::State) < PERIOD / 4 && lab.age(1, Group::State) > PERIOD / 4);
+}
