@@ -67,10 +67,10 @@ impl Sampler {
             factory: Arc::new(LibvirtFactory::new(settings.uri.clone())),
             processes: Box::new(QemuProcesses::new()),
             storage: Arc::new(HostStorage::new(Arc::new(SystemClock))),
-            kernel: kernel::reaches(&settings.uri).map(|()| Box::new(QemuKernel::new()) as Box<dyn Kernel>),
             budget,
         };
-        self.engine = Some(sampling::start(&settings.sampling, parts, Arc::clone(&self.store))?);
+        let kernel = kernel::reaches(&settings.uri).map(|()| Box::new(QemuKernel::new()) as Box<dyn Kernel>);
+        self.engine = Some(sampling::start(&settings.sampling, parts, kernel, &self.store)?);
         Ok(())
     }
 }

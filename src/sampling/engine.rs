@@ -33,11 +33,6 @@ pub struct Parts {
     pub processes: Box<dyn Processes>,
     /// Looks at storage.
     pub storage: Arc<dyn Storage>,
-    /// Looks at the kernel's figures of guests.
-    ///
-    /// # Errors
-    /// Why this host's kernel knows nothing of them.
-    pub kernel: Result<Box<dyn Kernel>, String>,
     /// The places at libvirtd; outlives the engine, since calls do.
     pub budget: Budget,
 }
@@ -62,26 +57,31 @@ impl Drop for Engine {
     }
 }
 
-/// Starts sampling into a store.
+/// Starts sampling into a store. `kernel` looks at what this host's kernel says of guests; or the reason why it knows nothing of them.
 ///
 /// # Errors
 /// If a thread cannot be started.
-pub fn start(settings: &Sampling, mut parts: Parts, store: Arc<Store>) -> std::io::Result<Engine> {
+pub fn start(
+    settings: &Sampling,
+    parts: Parts,
+    kernel: Result<Box<dyn Kernel>, String>,
+    store: &Arc<Store>,
+) -> std::io::Result<Engine> {
     let (sender, finished) = unbounded();
     let (event_sender, events) = unbounded();
     let epoch = Arc::new(AtomicU64::new(0));
-    let listeners = Listeners::new(Arc::clone(&store), event_sender);
+    let listeners = Listeners::new(Arc::clone(store), event_sender);
     let pool = |lane: Lane, working: usize, cap: usize| {
         let workshop = Workshop {
             name: lane.label(),
             factory: Arc::clone(&parts.factory),
             storage: Arc::clone(&parts.storage),
-            store: Arc::clone(&store),
+            store: Arc::clone(store),
             finished: sender.clone(),
             epoch: Arc::clone(&epoch),
             events: (lane == Lane::Inventory).then(|| listeners.clone()),
         };
-        Pool::new(lane.label(), Size { working, cap }, Arc::clone(&store), workshop.hire())
+        Pool::new(lane.label(), Size { working, cap }, Arc::clone(store), workshop.hire())
     };
     let pools = Pools {
         free: pool(Lane::Free, FREE_THREADS, FREE_THREADS + SPARE),
@@ -92,10 +92,9 @@ pub fn start(settings: &Sampling, mut parts: Parts, store: Arc<Store>) -> std::i
     };
     let factory = Arc::clone(&parts.factory);
     let (noticing, noticed) = unbounded();
-    let kernel = std::mem::replace(&mut parts.kernel, Err(String::new()));
-    let mut core = Core::new(settings, Arc::clone(&store), pools, parts, epoch);
+    let mut core = Core::new(settings, Arc::clone(store), pools, parts, epoch);
     let (stop, stopped) = bounded(0);
-    let kernel = start_kernel(settings, kernel, &store, noticing)?;
+    let kernel = start_kernel(settings, kernel, store, noticing)?;
     let scheduler = thread::Builder::new().name("scheduler".to_owned());
     let scheduler = scheduler.spawn(move || run(&mut core, &finished, &events, &noticed, &stopped))?;
     Ok(Engine { stop: Some(stop), scheduler: Some(scheduler), factory, _kernel: kernel })

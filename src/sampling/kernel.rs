@@ -306,7 +306,10 @@ mod tests {
         lab.turns.tick();
         assert_eq!(lab.status(), (2, vec![(Unseen::NoProcess, 1)], 2));
         let snapshot = lab.store.snapshot();
-        let feeds = |number| snapshot.kernel_feeds(snapshot.get(id(number)).unwrap(), Group::Cpu, lab.store.now());
+        let feeds = |number| {
+            let domain = snapshot.get(id(number)).expect("listed");
+            snapshot.kernel_feeds(domain, Group::Cpu, lab.store.now())
+        };
         assert!(feeds(1) && feeds(2) && !feeds(3));
         lab.clock.advance(PERIOD);
         lab.list(&[1]);

@@ -141,15 +141,15 @@ impl Known {
     /// Takes the newest samples into the rates of the last minute.
     pub(super) fn measure(&mut self) {
         let domain = Arc::make_mut(&mut self.domain);
-        if let Some(cpu) = domain.windows.cpu.newest() {
-            if self.cpu_meter.take(cpu.started.at, minute::cpu_counter(&cpu.figures)) {
-                domain.cpu_minute = self.cpu_meter.minute();
-            }
+        if let Some(cpu) = domain.windows.cpu.newest()
+            && self.cpu_meter.take(cpu.started.at, minute::cpu_counter(&cpu.figures))
+        {
+            domain.cpu_minute = self.cpu_meter.minute();
         }
-        if let Some(network) = domain.windows.interface.newest() {
-            if self.network_meter.take(network.started.at, minute::network_counters(&network.figures)) {
-                domain.network_minute = self.network_meter.minute();
-            }
+        if let Some(network) = domain.windows.interface.newest()
+            && self.network_meter.take(network.started.at, minute::network_counters(&network.figures))
+        {
+            domain.network_minute = self.network_meter.minute();
         }
     }
 

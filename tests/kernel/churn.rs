@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::process::{self, Process};
 use crate::support::daemon::Daemon;
 use crate::support::exposition::parse;
-use crate::support::lab::{self, GUESTS, Lab, pid_file, run, virsh};
+use crate::support::lab::{self, GUESTS, Lab, pid_file, run};
 use crate::support::wait_for;
 use crate::{daemon, shown};
 

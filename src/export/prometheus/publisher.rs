@@ -271,9 +271,10 @@ impl Publisher {
                 recv(news) -> message => if message.is_err() { return },
                 recv(woken) -> message => if message.is_err() { return },
                 default(wait) => {
-                    let stale = stale_at.is_some_and(|at| self.store.now() > at);
+                    let now = self.store.now();
+                    let stale = now >= unasked_at && stale_at.is_some_and(|at| now > at);
                     let large = matches!(&**self.sender.borrow(), Current::Large(..));
-                    if !large && !(stale && self.store.now() >= unasked_at) {
+                    if !stale && !large {
                         continue;
                     }
                 }

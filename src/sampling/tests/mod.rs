@@ -160,7 +160,6 @@ impl Lab {
             factory: factory.clone(),
             processes: Box::new(world.clone()),
             storage: Arc::new(world.clone()),
-            kernel: Err("the tests of the lane are its own".to_owned()),
             budget: budget.clone(),
         };
         let core = Core::new(settings, Arc::clone(&store), pools, parts, Arc::new(AtomicU64::new(0)));
