@@ -188,6 +188,23 @@ fn without_libvirt_it_runs_and_says_why_it_is_not_ready() {
 }
 
 #[test]
+fn where_the_kernel_knows_nothing_of_the_guests_libvirt_tells_all_and_status_says_why() {
+    let daemon = daemon();
+    let kernel = &daemon.get("/api/v1/status").json()["kernel"];
+    assert_eq!((&kernel["active"], &kernel["domains"]), (&false.into(), &serde_json::Value::Null));
+    assert!(kernel["reason"].as_str().is_some_and(|reason| reason.contains("the test driver")), "{kernel}");
+    let samples = &daemon.get("/api/v1/domains/test").json()["samples"];
+    assert_eq!(samples["cpu"]["lane"], "libvirt");
+    assert!(samples.get("kernel").is_none());
+
+    let (_directory, file) = config_file("[sampling]\ngroups = ['state', 'cpu']");
+    let daemon = Daemon::start(&["--uri", "test:///default", "--config", &file]);
+    daemon.wait_ready();
+    let reason = daemon.get("/api/v1/status").json()["kernel"]["reason"].clone();
+    assert_eq!(reason, "\"kernel\" is not among sampling.groups");
+}
+
+#[test]
 fn domains_are_looked_up_by_mac_nic_and_disk_running_or_not() {
     let domain = |name: &str, state: u8, devices: &str| {
         // Each connection of this driver would make up UUIDs of its own.

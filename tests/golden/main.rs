@@ -172,3 +172,29 @@ fn metrics_reference_is_current() {
     store.metrics.http_requests.with_label_values(&["/metrics", "200"]).inc();
     check("docs/metrics.md", &markdown(&store.metrics));
 }
+
+#[test]
+fn rates_of_the_last_minute_are_there_only_if_they_are_wanted() {
+    let (_, store) = host();
+    let render = |minute| {
+        Renderer::new(Options { minute, ..Options::default() }).render(store.snapshot(), store.now(), &store).text()
+    };
+    let (without, text) = (render(false), render(true));
+    assert_promtool_is_silent(&text);
+    let series = |of: &str| {
+        let line = text.lines().find(|line| line.starts_with(of) && line.contains("domain=\"seen\""));
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
+    };
+    for (name, value) in [
+        // 1.5 s of CPU time in a second, on two vCPUs.
+        ("libvirt_domain_cpu_utilization_min_ratio", 0.75),
+        ("libvirt_domain_cpu_utilization_max_ratio", 0.75),
+        ("libvirt_domain_receive_rate_min_bytes_per_second", 500_000.0),
+        ("libvirt_domain_receive_rate_max_bytes_per_second", 500_000.0),
+        ("libvirt_domain_transmit_rate_min_bytes_per_second", 300_000.0),
+        ("libvirt_domain_transmit_rate_max_bytes_per_second", 300_000.0),
+    ] {
+        assert!(!without.contains(name), "{name}");
+        assert_eq!(series(name), Some(value), "{name}");
+    }
+}
