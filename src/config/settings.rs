@@ -211,9 +211,26 @@ impl Settings {
         // Whoever asks for everything more seldom than that does not want the sizes of disks more often than the rest.
         let default_of = |group| match group {
             Group::BlockInfo => period.max(defaults::BLOCK_INFO_PERIOD),
-            Group::Kernel => period.min(defaults::KERNEL_PERIOD),
+            // What the kernel feeds it feeds no more seldom than libvirt would.
+            Group::Kernel => {
+                let shared = Group::SHARED.into_iter().filter_map(|group| sampling.periods.of(group));
+                shared.fold(period.min(defaults::KERNEL_PERIOD), Duration::min)
+            }
             _ => period,
         };
+        let kernel = sampling.periods.of(Group::Kernel);
+        let slower: Vec<&str> = Group::SHARED
+            .into_iter()
+            .filter(|group| groups.contains(group) && groups.contains(&Group::Kernel))
+            .filter(|group| kernel.is_some_and(|kernel| kernel > sampling.periods.of(*group).unwrap_or(period)))
+            .map(Group::label)
+            .collect();
+        if !slower.is_empty() {
+            warnings.push(format!(
+                "sampling.periods.kernel is longer than the period of {}: libvirt is asked for that, and the kernel tells the rest",
+                slower.join(", ")
+            ));
+        }
         let host_paths: Vec<String> = file
             .host
             .paths
@@ -332,6 +349,14 @@ mod tests {
         assert_eq!(sampling("[sampling]\ngroups = ['cpu']").expect("valid").kernel(), None);
         let error = sampling("[sampling.periods]\nkernel = '99ms'").expect_err("too short");
         assert_eq!(error, "f.toml:2:10: a period of \"99ms\" is out of range; expected 100ms to 1h");
+        let faster = sampling("[sampling.periods]\ncpu = '1s'").expect("valid").kernel();
+        assert_eq!(faster, Some(Duration::from_secs(1)), "no more seldom than what it feeds");
+        let slower = parse("[sampling.periods]\nkernel = '1m'\nvcpu = '2m'").expect("valid").warnings;
+        assert_eq!(slower.len(), 1);
+        assert!(
+            slower[0].starts_with("sampling.periods.kernel is longer than the period of cpu, interface:"),
+            "{slower:?}"
+        );
         assert!(sampling("[sampling.periods]\ncross-check = '100ms'").expect_err("too short").contains("1s to 1h"));
     }
 

@@ -55,6 +55,8 @@ enum Io {
 pub(super) struct Accounts {
     cpu: Option<Cpu>,
     io: Option<Io>,
+    /// The sums over devices of the host that are not there any more are in them still.
+    sums: [Sum; 4],
     /// A group was removed, or was never there: who has one is to be asked again.
     is_stale: bool,
 }
@@ -70,7 +72,7 @@ impl Accounts {
             || Some(Io::Legacy(blkio("blkio.throttle.io_service_bytes")?, blkio("blkio.throttle.io_serviced")));
         let cpu = unified("cpu.stat").map(Cpu::Unified).or_else(legacy_cpu);
         let io = unified("io.stat").map(Io::Unified).or_else(legacy_io);
-        Self { is_stale: cpu.is_none(), cpu, io }
+        Self { is_stale: cpu.is_none(), cpu, io, sums: Default::default() }
     }
 
     /// Are other files to be looked for?
@@ -100,7 +102,27 @@ impl Accounts {
             Some(Io::Legacy(bytes, operations)) => legacy_io(bytes, operations.as_mut(), reader),
         };
         self.is_stale |= result.is_err_and(is_gone);
-        result.unwrap_or_default()
+        let (mut read, mut write) = result.unwrap_or_default();
+        let figures = [&mut read.bytes, &mut read.operations, &mut write.bytes, &mut write.operations];
+        for (sum, figure) in self.sums.iter_mut().zip(figures) {
+            *figure = figure.and_then(|figure| sum.take(figure));
+        }
+        (read, write)
+    }
+}
+
+/// A sum over devices, of which one may go and take its part with it: what was counted stays counted.
+#[derive(Debug, Default)]
+struct Sum {
+    last: u64,
+    gone: u64,
+}
+
+impl Sum {
+    fn take(&mut self, sum: u64) -> Option<u64> {
+        self.gone = self.gone.checked_add(self.last.saturating_sub(sum))?;
+        self.last = sum;
+        sum.checked_add(self.gone)
     }
 }
 
@@ -231,6 +253,21 @@ mod tests {
         assert_eq!(accounts.cpu(&mut reader), Some(expected));
         assert_eq!(accounts.io(&mut reader), (io(101, 4), io(22, 5)));
         assert_eq!(reader.budget.used(), 2);
+    }
+
+    #[test]
+    fn a_device_that_goes_takes_nothing_of_what_was_counted() {
+        let host = Host::new();
+        host.write("unified/io.stat", "");
+        let (mut accounts, mut reader) = (accounts(&host), Reader::new(Budget::new(9)));
+        let mut read = |text: &str| {
+            // In the file that is open, as the kernel does.
+            std::fs::write(host.path().join("unified/io.stat"), text).expect("written");
+            accounts.io(&mut reader).0.bytes
+        };
+        assert_eq!(read("8:0 rbytes=100 wbytes=0 rios=1 wios=0\n8:16 rbytes=70 wbytes=0 rios=1 wios=0\n"), Some(170));
+        assert_eq!(read("8:0 rbytes=130 wbytes=0 rios=1 wios=0\n"), Some(170), "what is left is less");
+        assert_eq!(read("8:0 rbytes=140 wbytes=0 rios=1 wios=0\n"), Some(180));
     }
 
     #[test]

@@ -120,6 +120,8 @@ impl Guest {
         }
         let cpu = self.accounts.cpu(around.reader).unwrap_or(ticks);
         let vcpu = self.threads.look(around.reader, place, kernel.threads, around.now.at);
+        // Where the kernel tells no times, libvirt reads them from elsewhere.
+        let vcpu = vcpu.filter(|sample| sample.vcpus.iter().all(|vcpu| vcpu.time_ns.is_some()));
         let is_old = |it: &Arc<KernelDetails>| around.now.at.saturating_duration_since(it.read.at) >= DETAILS;
         if self.details.as_ref().is_none_or(is_old) {
             let (io_read, io_write) = self.accounts.io(around.reader);

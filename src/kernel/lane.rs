@@ -134,6 +134,10 @@ impl Kernel for QemuKernel {
             let reason = "no thread is named as a vCPU: QEMU runs with debug-threads=off, or all vCPUs in one thread";
             lacks.push(lack("vCPUs", reason));
         }
+        if guests().any(|guest| guest.threads().are_silent()) {
+            let reason = "the kernel tells no times of threads (/proc/PID/task/TID/schedstat); it was built without CONFIG_SCHED_INFO";
+            lacks.push(lack("vCPU time", reason));
+        }
         if guests().any(|guest| guest.threads().tell_waits() == Some(false)) {
             let reason = "the kernel was built without CONFIG_SCHEDSTATS, or sysctl kernel.sched_schedstats is 0";
             lacks.push(lack("vCPU wait", reason));

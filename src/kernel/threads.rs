@@ -115,6 +115,11 @@ impl Threads {
         !self.vcpus.is_empty()
     }
 
+    /// Is there a vCPU of which the kernel tells no times?
+    pub(super) fn are_silent(&self) -> bool {
+        self.vcpus.iter().any(|thread| thread.is_silent)
+    }
+
     pub(super) fn tell_waits(&self) -> Option<bool> {
         self.waits
     }

@@ -4,10 +4,10 @@
 //! under which name, it knows from the list.
 
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, bounded};
 
 use crate::model::{DomainId, Kernel, KernelTarget, ProcessState};
 use crate::store::{KernelRecord, KernelTurn, Snapshot, Store};
@@ -24,19 +24,9 @@ pub(super) enum Noticed {
     Restarted,
 }
 
-/// A running lane. Dropping it ends its thread, which waits for nothing.
+/// A running lane. Dropping it ends its thread, for which nobody waits: to find a process it may read what the kernel locks.
 pub(super) struct KernelLane {
-    stop: Option<Sender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Drop for KernelLane {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
-            tracing::error!("the kernel lane panicked; this is a bug of virtstatd");
-        }
-    }
+    _stop: Sender<()>,
 }
 
 impl KernelLane {
@@ -52,20 +42,19 @@ impl KernelLane {
     ) -> std::io::Result<Self> {
         let (stop, stopped) = bounded(0);
         let news = store.subscribe();
-        let mut turns = Turns::new(period, source, store, noticed);
-        let thread = thread::Builder::new().name("kernel".to_owned());
-        let thread = thread.spawn(move || run(&mut turns, &news, &stopped))?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        let mut turns = Turns::new(period, source, store, (noticed, stopped));
+        thread::Builder::new().name("kernel".to_owned()).spawn(move || run(&mut turns, &news))?;
+        Ok(Self { _stop: stop })
     }
 }
 
-fn run(turns: &mut Turns, news: &Receiver<()>, stopped: &Receiver<()>) {
+fn run(turns: &mut Turns, news: &Receiver<()>) {
     let never = crossbeam_channel::never();
     loop {
         turns.tick();
         let news = if turns.idle { news } else { &never };
         crossbeam_channel::select! {
-            recv(stopped) -> _ => return,
+            recv(turns.ended) -> _ => return,
             // What was published while nobody ran.
             recv(news) -> _ => turns.hurry(),
             default(turns.wait()) => {}
@@ -79,6 +68,8 @@ struct Turns {
     source: Box<dyn Kernel>,
     store: Arc<Store>,
     noticed: Sender<Noticed>,
+    /// Disconnected when nobody wants this lane any more.
+    ended: Receiver<()>,
     due: Instant,
     looked: Option<Instant>,
     /// Did nobody run at the newest look?
@@ -88,9 +79,14 @@ struct Turns {
 }
 
 impl Turns {
-    fn new(period: Duration, source: Box<dyn Kernel>, store: Arc<Store>, noticed: Sender<Noticed>) -> Self {
+    fn new(
+        period: Duration,
+        source: Box<dyn Kernel>,
+        store: Arc<Store>,
+        (noticed, ended): (Sender<Noticed>, Receiver<()>),
+    ) -> Self {
         let due = store.now();
-        Self { period, source, store, noticed, due, looked: None, idle: true, stopped: Vec::new() }
+        Self { period, source, store, noticed, ended, due, looked: None, idle: true, stopped: Vec::new() }
     }
 
     /// Brings the next turn forward.
@@ -131,7 +127,9 @@ impl Turns {
         let mut stopped = Vec::new();
         for domain in &snapshot.domains {
             let Some(run) = domain.run else { continue };
-            let nics = domain.description.as_ref().map(|it| &*it.nics);
+            // The XML of a run before, or of a domain that does not run, names other devices, or none.
+            let described = domain.description.as_ref().filter(|_| domain.described_run == Some(run));
+            let nics = described.map(|it| &*it.nics);
             let started = self.store.stamp();
             match self.source.look(&KernelTarget { id: domain.id, name: &domain.name, run, nics }) {
                 Ok(figures) => {
@@ -148,6 +146,9 @@ impl Turns {
         let metrics = &self.store.metrics;
         metrics.lane_runs.with_label_values(&["kernel", "ok"]).inc();
         metrics.lane_duration.with_label_values(&["kernel"]).observe(turn.took.as_secs_f64());
+        if self.ended.try_recv() == Err(TryRecvError::Disconnected) {
+            return;
+        }
         let news = self.store.apply_kernel(turn);
         for (id, domain, group) in news.distrusted {
             tracing::warn!(
@@ -172,7 +173,7 @@ mod tests {
     use parking_lot::Mutex;
 
     use super::*;
-    use crate::clock::{Clock, ManualClock};
+    use crate::clock::ManualClock;
     use crate::model::{
         CpuSample, Group, InventoryReply, KernelFigures, KernelSample, KernelState, ListedDomain, Process, RunId,
         Unseen,
@@ -229,6 +230,7 @@ mod tests {
         host: Shared,
         turns: Turns,
         noticed: Receiver<Noticed>,
+        stop: Option<Sender<()>>,
     }
 
     impl Lab {
@@ -241,8 +243,9 @@ mod tests {
             store.configure(stale_after);
             let (sender, noticed) = unbounded();
             let host = Shared::default();
-            let turns = Turns::new(PERIOD, Box::new(host.clone()), Arc::clone(&store), sender);
-            Self { clock, store, host, turns, noticed }
+            let (stop, ended) = bounded(0);
+            let turns = Turns::new(PERIOD, Box::new(host.clone()), Arc::clone(&store), (sender, ended));
+            Self { clock, store, host, turns, noticed, stop: Some(stop) }
         }
 
         fn list(&self, running: &[u8]) {
@@ -344,12 +347,14 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_when_it_is_dropped() {
-        let clock: Arc<dyn Clock> = Arc::new(crate::clock::SystemClock);
-        let (sender, _noticed) = unbounded();
-        let lane = KernelLane::start(PERIOD, Box::new(Shared::default()), Arc::new(Store::new(clock)), sender)
-            .expect("a thread");
-        // It would stand here for a period.
-        drop(lane);
+    fn what_it_brings_after_its_end_is_dropped() {
+        let mut lab = Lab::new();
+        lab.list(&[1]);
+        lab.set(1, ProcessState::Runs);
+        lab.turns.tick();
+        let sequence = lab.store.snapshot().sequence;
+        lab.stop = None;
+        lab.advance(PERIOD);
+        assert_eq!((lab.looks(), lab.store.snapshot().sequence), (2, sequence));
     }
 }

@@ -37,7 +37,9 @@ pub enum KernelStatus {
         seen: usize,
         /// Domains that it did not see, by reason.
         unseen: Vec<(Unseen, usize)>,
-        /// How long that turn took.
+        /// When that turn began; `None` if nobody was looked at.
+        began: Option<Stamp>,
+        /// How long it took.
         took: Duration,
         /// What it looks with, and what is lacking.
         state: KernelState,
@@ -94,7 +96,7 @@ impl Store {
                 None => reasons.push((reason, 1)),
             }
         }
-        state.kernel = Arc::new(KernelStatus::On { seen, unseen: reasons, took, state: lane });
+        state.kernel = Arc::new(KernelStatus::On { seen, unseen: reasons, began: network, took, state: lane });
         self.publish(&mut state);
         news
     }

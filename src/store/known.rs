@@ -5,12 +5,12 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::lanes::Crossings;
+use super::lanes::{Crossings, Lanes};
 use super::life::{Life, Runs};
 use super::minute::{self, Meter};
-use super::snapshot::Domain;
+use super::snapshot::{Domain, StaleAfter};
 use super::window::Windows;
-use crate::model::{DomainDescription, DomainHealth, DomainId, DomainRecord, Group, Moment, RunId, Stamp};
+use crate::model::{DomainDescription, DomainHealth, DomainId, DomainRecord, Group, GroupSet, Moment, RunId, Stamp};
 
 /// In which starts of processes are told.
 const TICK: Duration = Duration::from_millis(10);
@@ -59,6 +59,7 @@ impl Known {
             resting: None,
             life,
             description: None,
+            described_run: None,
             windows: Windows::default(),
             cpu_minute: None,
             network_minute: None,
@@ -87,6 +88,7 @@ impl Known {
             self.described = None;
         }
         let domain = Arc::make_mut(&mut self.domain);
+        domain.described_run = None;
         self.runs.begin(domain.run, run, &mut domain.life);
         (domain.run, domain.pid) = (run, None);
         domain.known_since = started;
@@ -138,18 +140,47 @@ impl Known {
         self.process.is_none() && before.zip(now).is_some_and(|(before, now)| now < before / 2)
     }
 
+    /// Forgets the samples of groups that are not sampled any more, and who told them.
+    pub(super) fn keep_groups(&mut self, stale_after: &StaleAfter) {
+        let dropped: GroupSet = Group::ALL.into_iter().filter(|group| stale_after.get(*group).is_none()).collect();
+        let windows = &mut Arc::make_mut(&mut self.domain).windows;
+        dropped.iter().for_each(|group| windows.clear(group));
+        if dropped.contains(Group::Kernel) {
+            windows.lanes = Lanes::default();
+            self.crossings = Crossings::default();
+        }
+        self.forget_rates(dropped);
+    }
+
+    /// Begins the rates of the last minute anew, where those are of such a group.
+    pub(super) fn forget_rates(&mut self, groups: GroupSet) {
+        if groups.contains(Group::Cpu) {
+            self.cpu_meter = Meter::default();
+            Arc::make_mut(&mut self.domain).cpu_minute = None;
+        }
+        if groups.contains(Group::Interface) {
+            self.network_meter = Meter::default();
+            Arc::make_mut(&mut self.domain).network_minute = None;
+        }
+    }
+
     /// Takes the newest samples into the rates of the last minute.
     pub(super) fn measure(&mut self) {
         let domain = Arc::make_mut(&mut self.domain);
         if let Some(cpu) = domain.windows.cpu.newest()
-            && self.cpu_meter.take(cpu.started.at, minute::cpu_counter(&cpu.figures))
+            && let Some(counted) = minute::cpu_counter(&cpu.figures)
+            && self.cpu_meter.take(cpu.started.at, counted)
         {
             domain.cpu_minute = self.cpu_meter.minute();
         }
-        if let Some(network) = domain.windows.interface.newest()
-            && self.network_meter.take(network.started.at, minute::network_counters(&network.figures))
-        {
-            domain.network_minute = self.network_meter.minute();
+        let Some(network) = domain.windows.interface.newest() else { return };
+        match minute::network_counters(&network.figures) {
+            Some(counted) if self.network_meter.take(network.started.at, counted) => {
+                domain.network_minute = self.network_meter.minute();
+            }
+            Some(_) => {}
+            // It has no NIC any more.
+            None => self.forget_rates(GroupSet::of(Group::Interface)),
         }
     }
 

@@ -10,12 +10,15 @@ use super::known::Known;
 use super::snapshot::StaleAfter;
 use super::window::{Sampled, Window, Windows};
 use crate::model::{
-    CpuSample, Figures, Group, GroupSet, Interface, InterfaceSample, KernelFigures, RunId, Stamp, Vcpu, VcpuSample,
+    CpuSample, DomainId, Figures, Group, GroupSet, Interface, InterfaceSample, KernelFigures, RunId, Stamp, Vcpu,
+    VcpuSample,
 };
 
 /// Times that the lanes must disagree one after the other before libvirt's figures are taken: after its own start libvirt
 /// does not know a guest's cgroup for some moments, and tells less.
 const LASTING: u8 = 2;
+/// A look is kept this often for calls that take long; two of them are, so that one is older than any deadline.
+const ANCHOR: Duration = Duration::from_secs(10);
 /// Part of a counter by which the lanes may differ.
 const TOLERATED: f64 = 0.01;
 /// What reading by ticks of a hundredth of a second cuts off; of user and of system time each.
@@ -24,7 +27,10 @@ const TWO_TICKS_NS: u64 = 20_000_000;
 /// Which lane feeds which of the groups that both know.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Lanes {
+    /// The groups whose newest sample is the kernel's.
     kernel: GroupSet,
+    /// Those of them that it does not tell at present.
+    lost: GroupSet,
     distrusted: GroupSet,
     /// When libvirt was asked for its newest answer about each, taken or not.
     answered: [Option<Stamp>; Group::SHARED.len()],
@@ -35,6 +41,11 @@ impl Lanes {
     #[must_use]
     pub fn kernel(&self) -> GroupSet {
         self.kernel
+    }
+
+    /// Does the kernel tell that group at present, as far as its newest look says?
+    pub(super) fn feeds(&self, group: Group) -> bool {
+        self.kernel.contains(group) && !self.lost.contains(group)
     }
 
     /// The groups in which the lanes disagreed for long enough that libvirt is believed.
@@ -59,11 +70,12 @@ impl Lanes {
     /// The newest sample of a group is libvirt's, or there is none.
     pub(super) fn clear(&mut self, group: Group) {
         self.kernel.remove(group);
+        self.lost.remove(group);
     }
 
     /// Nothing is known from the kernel at present.
     pub(super) fn lose_kernel(&mut self) {
-        self.kernel = GroupSet::EMPTY;
+        self.lost = self.kernel;
     }
 }
 
@@ -75,7 +87,7 @@ fn place(group: Group) -> Option<usize> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KernelRecord {
     /// UUID.
-    pub id: crate::model::DomainId,
+    pub id: DomainId,
     /// Which run.
     pub run: RunId,
     /// Just before the look.
@@ -96,13 +108,32 @@ pub(super) struct Crossings {
 
 /// What libvirt said about a group, waiting for the kernel's next look.
 struct Crossing<T> {
+    /// Looks of some time ago: what a slow call brings is compared with them. Counters only grow, so that is less exact, not wrong.
+    anchors: [Option<Arc<Sampled<T>>>; 2],
     check: Option<Check<T>>,
     disagreed: u8,
 }
 
 impl<T> Default for Crossing<T> {
     fn default() -> Self {
-        Self { check: None, disagreed: 0 }
+        Self { anchors: [None, None], check: None, disagreed: 0 }
+    }
+}
+
+impl<T> Crossing<T> {
+    /// The newest look of before that moment, among those that were kept for long calls.
+    fn anchor(&self, moment: Instant) -> Option<Arc<Sampled<T>>> {
+        self.anchors.iter().flatten().find(|look| look.started.at <= moment).map(Arc::clone)
+    }
+
+    /// Keeps a look now and then.
+    fn keep_anchor(&mut self, window: &Window<T>) {
+        let [newest, older] = &mut self.anchors;
+        let Some(look) = window.newest_shared() else { return };
+        let is_due = |known: &Arc<Sampled<T>>| look.started.at.saturating_duration_since(known.started.at) >= ANCHOR;
+        if newest.as_ref().is_none_or(is_due) {
+            *older = newest.replace(look);
+        }
     }
 }
 
@@ -170,7 +201,7 @@ impl Known {
         }
         // A thread's counters never go back. Where one is less than before, it is that of a vCPU plugged in again; but libvirt
         // reads in ticks what may round up.
-        if let (Some(sample), Some(earlier), false) = (&vcpus, vcpu.newest(), lanes.kernel.contains(Group::Vcpu)) {
+        if let (Some(sample), Some(earlier), false) = (&vcpus, vcpu.newest(), lanes.kernel().contains(Group::Vcpu)) {
             vcpus = sample.clone().after(&earlier.figures).or(vcpus);
         }
         let mut feed = Feed { limits, lanes, verdict: &mut verdict };
@@ -204,12 +235,12 @@ impl Keep {
         }
         lanes.note_answer(group, self.started);
         let is_fresh = |newest: &Sampled<T>| self.now.saturating_duration_since(newest.started.at) <= self.limit;
-        if !lanes.kernel.contains(group) || !window.newest().is_some_and(is_fresh) {
-            lanes.kernel.remove(group);
-            return;
+        if !lanes.feeds(group) || !window.newest().is_some_and(is_fresh) {
+            return lanes.clear(group);
         }
         // Without a look at the kernel before it, nothing can be said of it.
-        if let (Some(figures), Some(before)) = (figures.take(), window.at_or_before(self.started.at)) {
+        let before = window.at_or_before(self.started.at).or_else(|| crossing.anchor(self.started.at));
+        if let (Some(figures), Some(before)) = (figures.take(), before) {
             let libvirt = Sampled { started: self.started, figures };
             crossing.check = Some(Check { before, libvirt, arrived: self.now });
         }
@@ -231,10 +262,10 @@ impl Feed<'_> {
         window: &mut Window<T>,
         crossing: &mut Crossing<T>,
     ) {
-        if self.limits.get(group).is_none() || self.lanes.distrusted.contains(group) {
+        if !self.limits.kernel_may_feed(group) || self.lanes.distrusted.contains(group) {
             return;
         }
-        let Some(figures) = figures else { return self.lanes.kernel.remove(group) };
+        let Some(figures) = figures else { return self.lanes.lost.insert(group) };
         if let Some(Check { before, libvirt, .. }) = crossing.check.take_if(|check| check.arrived <= started.at) {
             if figures.agrees(&before.figures, &libvirt.figures) {
                 crossing.disagreed = 0;
@@ -245,7 +276,7 @@ impl Feed<'_> {
             if crossing.disagreed >= LASTING {
                 self.verdict.lasting.insert(group);
                 self.lanes.distrusted.insert(group);
-                self.lanes.kernel.remove(group);
+                self.lanes.clear(group);
                 // Between the figures of one lane and the other's there is no rate.
                 *window = Window::default();
                 window.push(libvirt.started, libvirt.figures);
@@ -254,6 +285,8 @@ impl Feed<'_> {
         }
         if window.push(started, figures) {
             self.lanes.kernel.insert(group);
+            self.lanes.lost.remove(group);
+            crossing.keep_anchor(window);
         }
     }
 }

@@ -16,12 +16,22 @@ const STEP: Duration = Duration::from_millis(950);
 /// Rates within the last minute.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Minute<const N: usize> {
+    /// When the newest step ended.
+    pub end: Instant,
     /// What is covered: a minute, or less after a start.
     pub span: Duration,
     /// How long a step is on the average.
     pub step: Duration,
     /// Of each counter.
     pub spreads: [Spread; N],
+}
+
+impl<const N: usize> Minute<N> {
+    /// Is it about the minute before that moment at all?
+    #[must_use]
+    pub fn is_of_now(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.end) <= SPAN
+    }
 }
 
 /// How fast a counter grew, per second.
@@ -61,8 +71,7 @@ impl<const N: usize> Default for Meter<N> {
 impl<const N: usize> Meter<N> {
     /// Takes what was counted then, and says whether that closed a step. A counter that went back tells nothing of the step in
     /// which it did.
-    pub(super) fn take(&mut self, at: Instant, counted: Option<[u64; N]>) -> bool {
-        let Some(counted) = counted else { return false };
+    pub(super) fn take(&mut self, at: Instant, counted: [u64; N]) -> bool {
         let Some((begin, before)) = self.open else {
             self.open = Some((at, counted));
             return false;
@@ -104,7 +113,7 @@ impl<const N: usize> Meter<N> {
                 maximum: rates().fold(0.0, f64::max),
             }
         });
-        Some(Minute { span: self.span, step: self.span / count, spreads })
+        Some(Minute { end: self.steps.back()?.end, span: self.span, step: self.span / count, spreads })
     }
 }
 
@@ -139,11 +148,11 @@ mod tests {
         }
 
         fn take(&mut self, millis: u64, counted: u64) {
-            self.meter.take(self.base + Duration::from_millis(millis), Some([counted]));
+            self.meter.take(self.base + Duration::from_millis(millis), [counted]);
         }
 
         fn seen(&self) -> Option<(u128, u128, f64, f64, f64)> {
-            let Minute { span, step, spreads: [Spread { average, minimum, maximum }] } = self.meter.minute()?;
+            let Minute { span, step, spreads: [Spread { average, minimum, maximum }], .. } = self.meter.minute()?;
             Some((span.as_millis(), step.as_millis(), average, minimum, maximum))
         }
     }

@@ -38,6 +38,8 @@ pub struct Domain {
     pub life: Life,
     /// Its XML, once read.
     pub description: Option<Arc<DomainDescription>>,
+    /// The run that the XML is of; `None` if it was read while the domain did not run, or in a run before.
+    pub described_run: Option<RunId>,
     /// Its samples, all of this run.
     pub windows: Windows,
     /// CPU time within the last minute, nanoseconds.
@@ -120,6 +122,12 @@ impl StaleAfter {
     #[must_use]
     pub fn get(&self, group: Group) -> Option<Duration> {
         self.groups[group as usize]
+    }
+
+    /// May the kernel feed that group? Not if its looks come more seldom than libvirt's answers would.
+    #[must_use]
+    pub(super) fn kernel_may_feed(&self, group: Group) -> bool {
+        self.get(Group::Kernel).zip(self.get(group)).is_some_and(|(kernel, group)| kernel <= group)
     }
 
     /// Sets the limit of the list of domains.
@@ -258,8 +266,7 @@ impl Snapshot {
     #[must_use]
     pub fn kernel_feeds(&self, domain: &Domain, group: Group, now: Instant) -> bool {
         let newest = || domain.windows.started(group);
-        domain.windows.lanes.kernel().contains(group)
-            && newest().is_some_and(|started| self.is_fresh(started, Group::Kernel, now))
+        domain.windows.lanes.feeds(group) && newest().is_some_and(|started| self.is_fresh(started, Group::Kernel, now))
     }
 
     /// The sizes of a disk and when they were asked for, if they are fresh enough to be exported as current.

@@ -212,6 +212,7 @@ impl State {
         }
         self.touched.push(id);
         let verdict = known.take_kernel(started, network, figures, &self.stale_after);
+        known.forget_rates(verdict.lasting);
         known.measure();
         Some(verdict)
     }
@@ -321,6 +322,9 @@ impl State {
         }
         if let Some(description) = listed.description {
             known.described = Some(listed.run);
+            if known.domain.described_run != listed.run {
+                Arc::make_mut(&mut known.domain).described_run = listed.run;
+            }
             if known.domain.description.as_ref() != Some(&description) {
                 Arc::make_mut(&mut known.domain).description = Some(description);
             }
@@ -342,10 +346,7 @@ impl State {
         self.stale_after = stale_after;
         for (id, known) in &mut self.domains {
             self.touched.push(*id);
-            let domain = Arc::make_mut(&mut known.domain);
-            for group in Group::ALL.into_iter().filter(|group| stale_after.get(*group).is_none()) {
-                domain.windows.clear(group);
-            }
+            known.keep_groups(&stale_after);
         }
     }
 

@@ -59,6 +59,11 @@ impl<T> Window<T> {
         self.newest().filter(|newest| newest.started.at < started.at)
     }
 
+    /// The newest sample, to be kept.
+    pub(super) fn newest_shared(&self) -> Option<Arc<Sampled<T>>> {
+        self.newest.clone()
+    }
+
     /// The newest sample that was asked for no later than that.
     pub(super) fn at_or_before(&self, moment: Instant) -> Option<Arc<Sampled<T>>> {
         let both = [&self.newest, &self.previous].into_iter().flatten();

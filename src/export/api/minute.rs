@@ -1,5 +1,7 @@
 //! Rates within the last minute, as JSON: peaks that a scrape each 15 s does not show.
 
+use std::time::Instant;
+
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -48,19 +50,22 @@ impl Rates {
     }
 }
 
-/// The rates of a running domain; `None` if there are none yet.
-pub(super) fn of(domain: &Domain) -> Option<MinuteJson> {
-    let cpu = |Minute { span, step, spreads: [time] }| CpuMinute {
+/// The rates of a running domain; `None` if there are none yet, or none of the minute before `now`.
+pub(super) fn of(domain: &Domain, now: Option<Instant>) -> Option<MinuteJson> {
+    let cpu = |Minute { span, step, spreads: [time], .. }| CpuMinute {
         span_seconds: round(span),
         step_seconds: round(step),
         time_seconds_per_second: Rates::of(time, 1e9),
     };
-    let network = |Minute { span, step, spreads: [receive, transmit] }| NetworkMinute {
+    let network = |Minute { span, step, spreads: [receive, transmit], .. }| NetworkMinute {
         span_seconds: round(span),
         step_seconds: round(step),
         receive_bytes_per_second: Rates::of(receive, 1.0),
         transmit_bytes_per_second: Rates::of(transmit, 1.0),
     };
-    let minute = MinuteJson { cpu: domain.cpu_minute.map(cpu), network: domain.network_minute.map(network) };
+    let minute = MinuteJson {
+        cpu: domain.cpu_minute.filter(|it| now.is_none_or(|now| it.is_of_now(now))).map(cpu),
+        network: domain.network_minute.filter(|it| now.is_none_or(|now| it.is_of_now(now))).map(network),
+    };
     (minute.cpu.is_some() || minute.network.is_some()).then_some(minute)
 }

@@ -111,7 +111,7 @@ pub fn domain<'a>(snapshot: &Snapshot, domain: &'a Domain, form: Form) -> Domain
         life: fields.has("life").then(|| life::of(domain)),
         description: domain.description.as_deref().filter(|_| fields.has("description")).map(description::of),
         samples: domain.run.filter(|_| fields.any_samples()).map(|_| samples::of(snapshot, domain, form)),
-        minute: domain.run.filter(|_| fields.has("minute")).and_then(|_| minute::of(domain)),
+        minute: domain.run.filter(|_| fields.has("minute")).and_then(|_| minute::of(domain, form.at)),
     }
 }
 

@@ -112,6 +112,9 @@ struct KernelJson<'a> {
     /// Seen in the newest turn.
     #[serde(skip_serializing_if = "Option::is_none")]
     domains: Option<usize>,
+    /// Since the begin of that turn.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    turn_age_seconds: Option<f64>,
     /// How long that turn took.
     #[serde(skip_serializing_if = "Option::is_none")]
     turn_seconds: Option<f64>,
@@ -149,7 +152,7 @@ struct LackingJson<'a> {
 }
 
 impl<'a> KernelJson<'a> {
-    fn of(snapshot: &'a Snapshot) -> Self {
+    fn of(snapshot: &'a Snapshot, now: Instant) -> Self {
         let running = snapshot.domains.iter().filter(|domain| domain.run.is_some());
         let disagreeing = running.filter(|domain| !domain.windows.lanes.distrusted().is_empty());
         let disagreeing = disagreeing.take(NAMES).map(|domain| DisagreeingJson {
@@ -160,6 +163,7 @@ impl<'a> KernelJson<'a> {
             active: false,
             reason: Some(reason),
             domains: None,
+            turn_age_seconds: None,
             turn_seconds: None,
             unseen: Vec::new(),
             disagreeing: Vec::new(),
@@ -170,10 +174,11 @@ impl<'a> KernelJson<'a> {
         match &*snapshot.kernel {
             KernelStatus::Off(reason) => off(reason),
             KernelStatus::Waiting => off("no running domain was known yet"),
-            KernelStatus::On { seen, unseen, took, state } => Self {
+            KernelStatus::On { seen, unseen, began, took, state } => Self {
                 active: true,
                 reason: None,
                 domains: Some(*seen),
+                turn_age_seconds: began.map(|began| age(began, now)),
                 turn_seconds: Some(took.as_secs_f64()),
                 unseen: unseen
                     .iter()
@@ -236,7 +241,7 @@ pub fn status(snapshot: &Snapshot, now: Instant) -> Status<'_> {
         unresponsive: unresponsive().take(NAMES).collect(),
         quarantined: quarantined().take(NAMES).collect(),
         groups: Group::ALL.into_iter().filter_map(group).collect(),
-        kernel: KernelJson::of(snapshot),
+        kernel: KernelJson::of(snapshot, now),
         shards: ShardsStatus {
             free: LaneShardsStatus::of(snapshot.shards.free),
             monitor: LaneShardsStatus::of(snapshot.shards.monitor),

@@ -212,7 +212,11 @@ impl Exposition {
         self.wanted.demand.fetch_max(newest + 1, Ordering::SeqCst);
         self.wanted.wake();
         // One that is under way may be of a snapshot before this one.
-        let made = current.wait_for(|current| current.is_up_to_date(now, newest));
+        let made = current.wait_for(|current| match current.as_ref() {
+            // One of a moment ago is as good as it would be for a scrape that comes now.
+            Current::Small(_, until) if self.store.now() < *until => true,
+            current => current.is_up_to_date(now, newest),
+        });
         tokio::time::timeout(LARGE_WAIT, made).await.ok()?.ok().map(|current| Arc::clone(&current))
     }
 

@@ -30,8 +30,8 @@ pub(super) fn view<'a>(snapshot: &'a Snapshot, domain: &'a Domain, now: Instant,
         view.stamp();
     }
     if options.minute {
-        view.cpu_minute = domain.cpu_minute.filter(|_| view.cpu.is_some());
-        view.network_minute = domain.network_minute.filter(|_| view.interface.is_some());
+        view.cpu_minute = domain.cpu_minute.filter(|it| view.cpu.is_some() && it.is_of_now(now));
+        view.network_minute = domain.network_minute.filter(|it| view.interface.is_some() && it.is_of_now(now));
     }
     view
 }

@@ -87,6 +87,13 @@ fn details_are_read_every_five_seconds_and_bear_their_time() {
 }
 
 #[test]
+fn vcpus_without_times_are_left_to_libvirt() {
+    let mut guest = Fixture::new(100);
+    guest.host.write("41/task/42/schedstat", "nothing");
+    assert_eq!(guest.look().expect("there").vcpu, None);
+}
+
+#[test]
 fn whatever_the_limit_of_files_the_figures_are_right() {
     let mut expected = Fixture::new(100).look().expect("there");
     expected.kernel.details = None;

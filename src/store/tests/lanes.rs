@@ -222,7 +222,110 @@ fn how_the_lane_does_is_known() {
     let took = Duration::from_millis(2);
     bench.store.apply_kernel(KernelTurn { unseen, state: state.clone(), took, ..KernelTurn::default() });
     let unseen = vec![(Unseen::NoProcess, 2), (Unseen::Hidden, 1)];
-    assert_eq!(*bench.store.snapshot().kernel, KernelStatus::On { seen: 0, unseen, took, state });
+    assert_eq!(*bench.store.snapshot().kernel, KernelStatus::On { seen: 0, unseen, began: None, took, state });
     bench.store.forget();
     assert!(matches!(*bench.store.snapshot().kernel, KernelStatus::On { .. }));
+}
+
+#[test]
+fn a_call_that_took_long_is_compared_with_a_look_of_before_it() {
+    let bench = Bench::new();
+    bench.answered(bench.tick(), only_cpu(100 * MS));
+    for second in 0..30 {
+        bench.saw(bench.tick(), figures((10_000 + second) * MS));
+    }
+    let asked = bench.tick();
+    for second in 30..33 {
+        bench.saw(bench.tick(), figures((10_000 + second) * MS));
+    }
+    bench.answered(asked, only_cpu(10_031 * MS));
+    bench.saw(bench.tick(), figures(10_034 * MS));
+    assert_eq!(bench.disagreements(Group::Cpu), 0);
+    let asked = bench.tick();
+    for second in 35..38 {
+        bench.saw(bench.tick(), figures((10_000 + second) * MS));
+    }
+    bench.answered(asked, only_cpu(12_000 * MS));
+    bench.saw(bench.tick(), figures(10_038 * MS));
+    assert_eq!(bench.disagreements(Group::Cpu), 1);
+}
+
+#[test]
+fn looks_that_come_more_seldom_than_answers_feed_nothing() {
+    let bench = Bench::new();
+    let mut stale_after = StaleAfter::default();
+    stale_after.set(Group::Kernel, Duration::from_secs(30));
+    stale_after.set(Group::Cpu, Duration::from_secs(3));
+    bench.store.configure(stale_after);
+    bench.answered(bench.tick(), only_cpu(MS));
+    bench.saw(bench.tick(), figures(2 * MS));
+    assert!(!bench.feeds(Group::Cpu) && bench.cpu(1) == Some(MS));
+    assert!(bench.domain().windows.kernel.newest().is_some(), "what it alone knows is there");
+}
+
+#[test]
+fn without_the_lane_libvirt_tells_again_and_what_it_answers_counts() {
+    let bench = Bench::new();
+    bench.answered(bench.tick(), only_cpu(MS));
+    bench.saw(bench.tick(), figures(2 * MS));
+    let mut stale_after = StaleAfter::default();
+    stale_after.set(Group::Cpu, Duration::from_secs(30));
+    bench.store.configure(stale_after);
+    let lanes = bench.domain().windows.lanes;
+    assert!(lanes.kernel().is_empty() && lanes.distrusted().is_empty());
+    let asked = bench.tick();
+    bench.answered(asked, only_cpu(3 * MS));
+    assert_eq!((bench.cpu(1), bench.domain().windows.answered(Group::Cpu)), (Some(3 * MS), Some(asked)));
+}
+
+#[test]
+fn who_told_the_newest_sample_stays_known_when_it_tells_no_more() {
+    let bench = Bench::new();
+    bench.answered(bench.tick(), Figures::default());
+    bench.saw(bench.tick(), figures(2 * MS));
+    bench.saw(bench.tick(), KernelFigures { cpu: None, ..figures(0) });
+    let windows = bench.domain().windows.clone();
+    assert!(windows.lanes.kernel().contains(Group::Cpu) && !bench.feeds(Group::Cpu));
+    assert_eq!(windows.answered(Group::Cpu), None, "libvirt never said anything of it");
+    bench.answered(bench.tick(), only_cpu(3 * MS));
+    assert!(!bench.domain().windows.lanes.kernel().contains(Group::Cpu));
+}
+
+#[test]
+fn rates_of_the_last_minute_end_with_what_they_are_of() {
+    let bench = Bench::new();
+    bench.answered(bench.tick(), only_cpu(MS));
+    let look = |cpu_ns: u64, interface| {
+        bench.saw(bench.tick(), KernelFigures { interface: Some(interface), ..figures(cpu_ns) });
+    };
+    look(10_000 * MS, nic(100));
+    look(10_010 * MS, nic(300));
+    let domain = bench.domain();
+    assert_eq!(domain.network_minute.map(|minute| minute.spreads[0].maximum), Some(200.0));
+    assert!(domain.cpu_minute.is_some_and(|minute| minute.is_of_now(bench.store.now())));
+    look(10_020 * MS, InterfaceSample { count: Some(0), interfaces: Vec::new() });
+    assert_eq!(bench.domain().network_minute, None, "it has no NIC any more");
+    // The lanes disagree, and what libvirt says is far more.
+    for _ in 0..2 {
+        bench.answered(bench.tick(), only_cpu(99_000 * MS));
+        bench.saw(bench.tick(), figures(10_030 * MS));
+    }
+    assert_eq!(bench.domain().cpu_minute, None);
+    bench.answered(bench.tick(), only_cpu(99_010 * MS));
+    let minute = bench.domain().cpu_minute;
+    assert!(minute.is_none_or(|minute| minute.spreads[0].maximum < 1e9), "no rate across: {minute:?}");
+    bench.clock.advance(Duration::from_secs(61));
+    assert!(!domain.cpu_minute.is_some_and(|minute| minute.is_of_now(bench.store.now())));
+}
+
+#[test]
+fn the_xml_of_another_run_is_known_to_be_that() {
+    let bench = Bench::new();
+    bench.inventory(bench.tick(), vec![described(1, None, &[], &["vnet0"])]);
+    bench.bulk(bench.tick(), vec![record(1, 1, 1)]);
+    assert_ne!(bench.domain().described_run, Some(RunId(1)));
+    bench.inventory(bench.tick(), vec![described(1, Some(1), &[], &["vnet7"])]);
+    assert_eq!(bench.domain().described_run, Some(RunId(1)));
+    bench.bulk(bench.tick(), vec![record(1, 2, 1)]);
+    assert_eq!(bench.domain().described_run, None);
 }

@@ -105,32 +105,32 @@ pub(super) static FAMILIES: &[Family] = &[
     ),
     minute(
         ("libvirt_domain_cpu_utilization_min_ratio", "1"),
-        "Least part of its vCPUs that the domain used in a second of the last minute; 1 is all of them, and what QEMU does beside counts too.",
+        "Least part of its vCPUs that the domain used in one step of the last minute; 1 is all of them, and what QEMU does beside counts too. A step is a second, or the time between two samples where that is longer.",
         |v| utilization(v, |spread| spread.minimum),
     ),
     minute(
         ("libvirt_domain_cpu_utilization_max_ratio", "1"),
-        "Greatest part of its vCPUs that the domain used in a second of the last minute; 1 is all of them, and what QEMU does beside counts too.",
+        "Greatest part of its vCPUs that the domain used in one step of the last minute; 1 is all of them, and what QEMU does beside counts too. A step is a second, or the time between two samples where that is longer.",
         |v| utilization(v, |spread| spread.maximum),
     ),
     minute(
         ("libvirt_domain_receive_rate_min_bytes_per_second", "bytes per second"),
-        "Least that all NICs of the guest received in a second of the last minute.",
+        "Least that all NICs of the guest received, per second, in one step of the last minute.",
         |v| network(v, |[receive, _]| receive.minimum),
     ),
     minute(
         ("libvirt_domain_receive_rate_max_bytes_per_second", "bytes per second"),
-        "Most that all NICs of the guest received in a second of the last minute.",
+        "Most that all NICs of the guest received, per second, in one step of the last minute.",
         |v| network(v, |[receive, _]| receive.maximum),
     ),
     minute(
         ("libvirt_domain_transmit_rate_min_bytes_per_second", "bytes per second"),
-        "Least that all NICs of the guest sent in a second of the last minute.",
+        "Least that all NICs of the guest sent, per second, in one step of the last minute.",
         |v| network(v, |[_, transmit]| transmit.minimum),
     ),
     minute(
         ("libvirt_domain_transmit_rate_max_bytes_per_second", "bytes per second"),
-        "Most that all NICs of the guest sent in a second of the last minute.",
+        "Most that all NICs of the guest sent, per second, in one step of the last minute.",
         |v| network(v, |[_, transmit]| transmit.maximum),
     ),
 ];
