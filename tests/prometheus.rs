@@ -60,7 +60,13 @@ fn prometheus_scrapes_every_guest_and_answers_the_dashboard() {
     let mut all = Vec::new();
     queries(&dashboard["panels"], &mut all);
     assert!(all.len() > 20, "only {} queries found", all.len());
+    let counts_waits = std::fs::read_to_string("/proc/self/sched").is_ok_and(|text| text.contains("wait_sum"));
     for (title, expression) in &all {
+        if expression.contains("libvirt_domain_vcpu_wait_seconds_total") && !counts_waits {
+            // Made up by libvirt, as 0, where it is told at all.
+            eprintln!("not asked, since this host's kernel does not count for how long vCPUs wait: {title}");
+            continue;
+        }
         // A panel of what is wrong is empty on a healthy host; what it looks at must be there.
         let filled = filled_in(expression).replace(" > 0)", ")");
         wait_for(&format!("data for {title}: {filled}"), || (!prometheus.query(&filled).is_empty()).then_some(()));

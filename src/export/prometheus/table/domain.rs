@@ -178,7 +178,7 @@ pub(super) static FAMILIES: &[Family] = &[
         "libvirt_domain_vcpu_wait_seconds_total",
         "seconds",
         "vcpu.N.wait",
-        "Time that the vCPU waited for I/O; stays 0 on kernels without scheduler statistics.",
+        "Time that the vCPU waited for I/O. Of a host whose kernel keeps no scheduler statistics it is absent, or 0 where libvirt tells it.",
         |v| nanos(v.wait_ns),
     ),
     vcpu(
