@@ -48,3 +48,11 @@ pub struct Stamp {
     /// Wall-clock time.
     pub wall: SystemTime,
 }
+
+impl Stamp {
+    /// The later of both. Calls may end in another order than they began in.
+    #[must_use]
+    pub fn or_later(self, other: Option<Self>) -> Self {
+        other.filter(|other| other.at > self.at).unwrap_or(self)
+    }
+}

@@ -31,6 +31,7 @@ pub use kernel::{
 pub use lease::Lease;
 pub use life::{DomainEvent, Happened, IoError, IoErrorAction, Moment, PauseReason, StartReason, StopReason};
 pub use mac::Mac;
+pub use monotony::TWO_TICKS_NS;
 pub use process::{Process, ProcessState, Processes};
 pub use rates::per_second;
 pub use sample::{

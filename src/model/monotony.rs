@@ -8,7 +8,7 @@
 use super::{CpuSample, Vcpu, VcpuSample};
 
 /// What reading by ticks of a hundredth of a second cuts off, of user and of system time.
-const TWO_TICKS_NS: u64 = 20_000_000;
+pub const TWO_TICKS_NS: u64 = 20_000_000;
 
 impl CpuSample {
     /// This sample, after an earlier one of the same run. What is less by so little that only the source can be another

@@ -113,7 +113,7 @@ impl Core {
         waiting.into_iter().for_each(|(groups, ids)| self.monitor.also(groups, &ids));
     }
 
-    fn bulk_lane(&mut self, lane: Lane) -> &mut BulkLane {
+    pub(super) fn bulk_lane(&mut self, lane: Lane) -> &mut BulkLane {
         if lane == Lane::Free { &mut self.free } else { &mut self.monitor }
     }
 

@@ -14,8 +14,7 @@ use super::complaint::Complaint;
 use super::cut_short::CutShort;
 use super::disks::Disks;
 use super::engine::Parts;
-use super::kernel::Noticed;
-use super::lanes::{Ask, BlockInfoLane, BulkLane, InventoryLane, Lane, Plan, Spared};
+use super::lanes::{Ask, BlockInfoLane, BulkLane, InventoryLane, Lane, Plan};
 use super::link::LinkState;
 use super::pool::{Pool, WorkerId};
 use super::steering::{self, Steering};
@@ -114,8 +113,8 @@ pub(super) struct Core {
     pub(super) control_wanted: bool,
     /// Are the addresses that networks lent to be read?
     pub(super) leases_wanted: bool,
-    /// How often libvirt is asked for what the kernel tells too, and when that is due: for the free lane, for the monitor's.
-    pub(super) cross_check: (Duration, [Option<Instant>; 2]),
+    /// How often libvirt is asked for what the kernel tells too.
+    pub(super) cross_check: Duration,
     /// When the newest turn with groups or disks that need a look at storage began.
     pub(super) turn_begun: Option<Instant>,
     /// The groups of the present turn of the free lane and of the monitor's, until all its calls are made.
@@ -180,7 +179,7 @@ impl Core {
             counters: HashSet::new(),
             control_wanted: false,
             leases_wanted: false,
-            cross_check: (settings.cross_check, [None; 2]),
+            cross_check: settings.cross_check,
             turn_begun: None,
             free_turn: GroupSet::EMPTY,
             free_begun: None,
@@ -237,38 +236,6 @@ impl Core {
         if matches!(event.what, Happened::Paused(_) | Happened::Resumed) && !self.state_wanted.contains(&event.id) {
             self.state_wanted.push(event.id);
         }
-    }
-
-    /// The kernel lane noticed something.
-    pub(super) fn noticed(&mut self, noticed: &Noticed) {
-        match noticed {
-            Noticed::Restarted => self.inventory.request([]),
-            Noticed::Stopped(id) => {
-                let snapshot = self.store.snapshot();
-                let now = self.store.stamp();
-                if let Some(domain) = snapshot.get(*id) {
-                    self.look_at_all(&[domain], now);
-                }
-            }
-        }
-    }
-
-    /// What a turn of a lane need not ask for, since the kernel lane tells it; nothing when it is time to compare.
-    fn spared(&mut self, lane: Lane, groups: GroupSet, snapshot: &Snapshot, now: Instant) -> Spared {
-        let shared = groups.intersection(Group::SHARED.into_iter().collect());
-        if shared.is_empty() || snapshot.stale_after.get(Group::Kernel).is_none() {
-            return Spared::default();
-        }
-        let (bulk, place) = if lane == Lane::Free { (&self.free, 0) } else { (&self.monitor, 1) };
-        let (period, due) = (bulk.period(shared), &mut self.cross_check.1[place]);
-        // With the turn that is nearest, since timers move.
-        if due.is_none_or(|due| now + period / 2 >= due) {
-            *due = Some(now + self.cross_check.0);
-            return Spared::default();
-        }
-        let feeds = |domain: &Domain| shared.iter().all(|group| snapshot.kernel_feeds(domain, group, now));
-        let domains = snapshot.domains.iter().filter(|domain| feeds(domain)).map(|domain| domain.id).collect();
-        Spared { groups: shared, domains }
     }
 
     fn begin_turns(&mut self, now: Stamp) {

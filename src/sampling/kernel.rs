@@ -108,10 +108,8 @@ impl Turns {
         }
         let snapshot = self.store.snapshot();
         let was_idle = std::mem::replace(&mut self.idle, !snapshot.domains.iter().any(|domain| domain.run.is_some()));
-        if !self.idle {
-            self.turn(&snapshot);
-        } else if !was_idle {
-            // The last one ended: its files are to be closed, and its figures are no more.
+        // When the last one has ended, its files are to be closed, and its figures are no more.
+        if !self.idle || !was_idle {
             self.turn(&snapshot);
         }
         self.looked = Some(now);

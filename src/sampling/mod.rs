@@ -32,6 +32,7 @@ mod questions;
 mod rhythm;
 mod schedule;
 mod spaces;
+mod sparing;
 mod steering;
 mod storage;
 mod ward;

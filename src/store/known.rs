@@ -94,11 +94,15 @@ impl Known {
         domain.known_since = started;
         domain.health = DomainHealth::default();
         domain.resting = None;
-        domain.windows = Windows::default();
-        (domain.cpu_minute, domain.network_minute) = (None, None);
-        (self.cpu_meter, self.network_meter) = (Meter::default(), Meter::default());
-        self.crossings = Crossings::default();
+        self.forget_figures();
         (self.disks, self.nics, self.process) = (None, None, None);
+    }
+
+    /// Forgets all samples, and what was made of them.
+    fn forget_figures(&mut self) {
+        Arc::make_mut(&mut self.domain).windows = Windows::default();
+        self.crossings = Crossings::default();
+        self.forget_rates(Group::SHARED.into_iter().collect());
     }
 
     /// May an answer to what was asked then be about a run before this one, though it bears its id?
@@ -121,11 +125,7 @@ impl Known {
         let windows = &self.domain.windows;
         let any = Group::ALL.into_iter().filter_map(|group| windows.started(group)).any(is_older);
         if any {
-            let domain = Arc::make_mut(&mut self.domain);
-            domain.windows = Windows::default();
-            (domain.cpu_minute, domain.network_minute) = (None, None);
-            (self.cpu_meter, self.network_meter) = (Meter::default(), Meter::default());
-            self.crossings = Crossings::default();
+            self.forget_figures();
         }
         any
     }

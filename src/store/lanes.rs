@@ -10,8 +10,8 @@ use super::known::Known;
 use super::snapshot::StaleAfter;
 use super::window::{Sampled, Window, Windows};
 use crate::model::{
-    CpuSample, DomainId, Figures, Group, GroupSet, Interface, InterfaceSample, KernelFigures, RunId, Stamp, Vcpu,
-    VcpuSample,
+    CpuSample, DomainId, Figures, Group, GroupSet, Interface, InterfaceSample, KernelFigures, RunId, Stamp,
+    TWO_TICKS_NS, Vcpu, VcpuSample,
 };
 
 /// Times that the lanes must disagree one after the other before libvirt's figures are taken: after its own start libvirt
@@ -21,8 +21,6 @@ const LASTING: u8 = 2;
 const ANCHOR: Duration = Duration::from_secs(10);
 /// Part of a counter by which the lanes may differ.
 const TOLERATED: f64 = 0.01;
-/// What reading by ticks of a hundredth of a second cuts off; of user and of system time each.
-const TWO_TICKS_NS: u64 = 20_000_000;
 
 /// Which lane feeds which of the groups that both know.
 #[derive(Debug, Clone, Copy, Default)]
@@ -63,7 +61,7 @@ impl Lanes {
     fn note_answer(&mut self, group: Group, started: Stamp) {
         if let Some(place) = place(group) {
             let newest = &mut self.answered[place];
-            *newest = newest.filter(|newest| newest.at > started.at).or(Some(started));
+            *newest = Some(started.or_later(*newest));
         }
     }
 

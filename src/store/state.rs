@@ -193,9 +193,9 @@ impl State {
         not_taken
     }
 
-    /// Something was asked for then. Calls may end in another order than they began in.
+    /// Something was asked for then.
     pub(super) fn note_sampled(&mut self, started: Stamp) {
-        self.sampled = self.sampled.filter(|known| known.at > started.at).or(Some(started));
+        self.sampled = Some(started.or_later(self.sampled));
     }
 
     /// Takes a look of the kernel lane at one domain; `None` if it is about another run.

@@ -317,7 +317,7 @@ impl Store {
             state.remove(id, started.at);
         }
         state.forget_gone(now);
-        state.listed = newest(state.listed, started);
+        state.listed = Some(started.or_later(state.listed));
         state.link = Link { up: true, problem: None, versions: Some(reply.versions) };
         self.metrics.descriptions_failed.inc_by(reply.failed_descriptions);
         self.publish(&mut state);
@@ -353,9 +353,4 @@ impl Store {
         // A full channel already holds the news; a closed one has lost its listener.
         state.listeners.retain(|listener| !matches!(listener.try_send(()), Err(error) if error.is_disconnected()));
     }
-}
-
-/// Calls may end in another order than they began in.
-fn newest(known: Option<Stamp>, started: Stamp) -> Option<Stamp> {
-    known.filter(|known| known.at > started.at).or(Some(started))
 }

@@ -7,6 +7,7 @@ mod description;
 mod error;
 mod fields;
 mod host;
+mod kernel;
 mod life;
 mod list;
 mod lookup;

@@ -68,6 +68,8 @@ pub(in crate::sampling) struct BulkLane {
     shown: LaneShards,
     /// Of calls with groups that another lane may tell, and of those without: the latter are much shorter.
     usual: [Usual; 2],
+    /// When libvirt is to be asked next for what another lane tells too.
+    compare_at: Option<Instant>,
 }
 
 impl BulkLane {
@@ -88,6 +90,7 @@ impl BulkLane {
             halvings: 0,
             shown: LaneShards::default(),
             usual: [Usual::default(), Usual::default()],
+            compare_at: None,
         }
     }
 
@@ -155,6 +158,16 @@ impl BulkLane {
         if !more.is_empty() {
             self.queue.extend(self.shards.cut(&others, more, (1, FEW_BESIDE), 0));
         }
+    }
+
+    /// Is this turn to ask for what another lane tells too, which is done every so often? The turn that is nearest is, since timers
+    /// move.
+    pub(in crate::sampling) fn is_to_compare(&mut self, groups: GroupSet, every: Duration, now: Instant) -> bool {
+        let is_due = self.compare_at.is_none_or(|at| now + self.period(groups) / 2 >= at);
+        if is_due {
+            self.compare_at = Some(now + every);
+        }
+        is_due
     }
 
     /// How long calls for such groups take.
