@@ -312,7 +312,9 @@ impl Publisher {
             // A turn brings several answers in a row; one rendering can show them all.
             let now = self.store.now();
             let rest = (now.saturating_duration_since(begin) * REST_TIMES).clamp(SHORTEST_REST, LONGEST_REST);
-            self.show(Current::Small(rendering, now + rest));
+            // Who is told "ready" finds everything, so what is not complete serves nobody who comes later.
+            let until = if rendering.incomplete.is_some() { now } else { now + rest };
+            self.show(Current::Small(rendering, until));
             return rest;
         }
         let (kept, made) = match &**self.sender.borrow() {
