@@ -155,12 +155,15 @@ impl Watcher {
     /// Ends the watch, which must have seen nothing but good scrapes, no counter go down, and never more than four calls
     /// open at libvirtd.
     pub(crate) fn finish(mut self) {
+        wait_for("enough scrapes to judge by", || {
+            let seen = self.seen();
+            (seen.scrapes.len() > 10 || !seen.failures.is_empty()).then_some(())
+        });
         self.stop.store(true, Ordering::Relaxed);
         self.thread.take().unwrap().join().unwrap();
         let seen = self.seen();
         assert!(seen.failures.is_empty(), "{} bad scrapes: {:?}", seen.failures.len(), seen.failures.first());
         assert!(seen.resets.is_empty(), "{} counters went down: {:?}", seen.resets.len(), seen.resets.first());
-        assert!(seen.scrapes.len() > 10, "only {} scrapes", seen.scrapes.len());
         let slowest = seen.scrapes.iter().map(|scrape| scrape.took).fold(0.0, f64::max);
         assert!(slowest < 1.0, "a scrape took {slowest:.3} s: it waited for something");
         let open = seen.scrapes.iter().map(|scrape| scrape.calls_open).fold(0.0, f64::max);
