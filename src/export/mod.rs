@@ -1,9 +1,10 @@
-//! From snapshots to what others read: Prometheus text and our own JSON.
+//! From snapshots to what others read: Prometheus text, our own JSON, and that of oVirt's VDSM.
 //!
 //! Uses `model` and `store`; never the sampler, so nothing here can wait for libvirt.
 
 pub mod api;
 pub mod prometheus;
+pub mod vdsm;
 
 use thiserror::Error;
 

@@ -229,6 +229,7 @@ mod tests {
             name: "eno1".into(),
             operational_state: Some("up".into()),
             speed_bits_per_second: Some(25_000_000_000),
+            duplex: None,
             mtu_bytes: Some(9000),
             receive: Traffic { bytes: Some(1000), packets: Some(10), errors: Some(1), drops: Some(2) },
             transmit: Traffic { bytes: Some(2000), packets: Some(20), errors: Some(7), drops: Some(8) },

@@ -18,6 +18,7 @@ pub(super) fn hugepages(directory: &Path, files: &mut Files) -> Vec<Hugepages> {
                 free: number("free_hugepages"),
                 reserved: number("resv_hugepages"),
                 surplus: number("surplus_hugepages"),
+                ..Hugepages::default()
             }
         })
         .collect();
@@ -35,6 +36,7 @@ pub(super) fn ksm(directory: &Path, files: &mut Files) -> Option<Ksm> {
         pages_unshared: number("pages_unshared"),
         pages_volatile: number("pages_volatile"),
         full_scans: number("full_scans"),
+        ..Ksm::default()
     };
     Some(ksm).filter(|ksm| *ksm != Ksm::default())
 }
@@ -64,8 +66,22 @@ mod tests {
         ]);
         let pools = hugepages(tree.path(), &mut Files::default());
         let expected = [
-            Hugepages { size_bytes: 2 << 20, total: Some(512), free: None, reserved: Some(3), surplus: Some(0) },
-            Hugepages { size_bytes: 1 << 30, total: Some(4), free: Some(1), reserved: None, surplus: None },
+            Hugepages {
+                size_bytes: 2 << 20,
+                total: Some(512),
+                free: None,
+                reserved: Some(3),
+                surplus: Some(0),
+                ..Hugepages::default()
+            },
+            Hugepages {
+                size_bytes: 1 << 30,
+                total: Some(4),
+                free: Some(1),
+                reserved: None,
+                surplus: None,
+                ..Hugepages::default()
+            },
         ];
         assert_eq!(pools, expected);
         assert_eq!(hugepages(&tree.path().join("nowhere"), &mut Files::default()), []);

@@ -52,6 +52,7 @@ pub fn describe(xml: &str) -> Result<DomainDescription, XmlError> {
         nics: each("interface").map(nic).collect(),
         openstack: metadata.and_then(metadata::openstack),
         metadata: metadata.map(metadata::all).unwrap_or_default(),
+        ..DomainDescription::default()
     })
 }
 
@@ -71,6 +72,7 @@ fn disk(disk: Node<'_, '_>) -> DiskDescription {
         serial: text(child(disk, "serial")).unwrap_or_default(),
         backing: backing(disk),
         disk_type,
+        ..DiskDescription::default()
     }
 }
 

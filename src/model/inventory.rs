@@ -34,6 +34,24 @@ pub struct DomainDescription {
     pub disks: Vec<DiskDescription>,
     /// Each `<interface>`, in order.
     pub nics: Vec<NicDescription>,
+    /// Is there `<features><acpi/>`?
+    pub acpi: bool,
+    /// `<clock adjustment>`, seconds.
+    pub clock_adjustment_s: Option<i64>,
+    /// `<cputune><quota>`, microseconds of a period that each vCPU may run; less than 0 is no limit.
+    pub vcpu_quota_us: Option<i64>,
+    /// `<cputune><period>`, microseconds.
+    pub vcpu_period_us: Option<u64>,
+    /// Each `<graphics>`, in order.
+    pub graphics: Vec<GraphicsDescription>,
+    /// How many `<memballoon>` there are, that of model `none` included.
+    pub balloons: u32,
+    /// Sizes of all `<memory model='nvdimm'>` together, which are part of `<memory>`.
+    pub nvdimm_kib: u64,
+    /// A hash of the text of `<devices>`, to see that something changed.
+    pub devices_hash: Option<u64>,
+    /// What oVirt wrote into `<metadata>`.
+    pub ovirt: Option<Box<OVirt>>,
     /// What OpenStack Nova wrote into `<metadata>`.
     pub openstack: Option<OpenStack>,
     /// All that applications wrote into `<metadata>`.
@@ -76,6 +94,21 @@ pub struct DiskDescription {
     pub serial: Box<str>,
     /// Sources of the chain of `<backingStore>`, the nearest first.
     pub backing: Vec<Box<str>>,
+    /// Each limit in `<iotune>`, by its name (`total_bytes_sec`), in order.
+    pub io_limits: Box<[(Box<str>, u64)]>,
+}
+
+/// One `<graphics>`; an empty string is "not said".
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct GraphicsDescription {
+    /// `type`: `vnc`, `spice`.
+    pub graphics_type: Box<str>,
+    /// `port`; -1 while the domain does not run.
+    pub port: Box<str>,
+    /// `tlsPort`.
+    pub tls_port: Box<str>,
+    /// `address` of the first `<listen>`.
+    pub address: Box<str>,
 }
 
 /// One `<interface>`; an empty string is "not said".
@@ -116,6 +149,32 @@ pub struct OpenStack {
     pub project_name: Box<str>,
     /// `<nova:project uuid>`.
     pub project_id: Box<str>,
+}
+
+/// What oVirt's VDSM wrote: `<vm>` of <http://ovirt.org/vm/1.0> and `<qos>` of <http://ovirt.org/vm/tune/1.0>.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OVirt {
+    /// `vcpuLimit` in `<qos>`, percent, as it is written.
+    pub vcpu_limit: Option<Box<str>>,
+    /// `minGuaranteedMemoryMb`.
+    pub guaranteed_memory_mib: Option<u64>,
+    /// `balloonTarget`, KiB.
+    pub balloon_target_kib: Option<u64>,
+    /// `ballooningEnabled`.
+    pub ballooning_enabled: Option<bool>,
+    /// Each `<device devtype="disk">` that says which image it is.
+    pub disks: Vec<OVirtDisk>,
+}
+
+/// A disk of oVirt's.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct OVirtDisk {
+    /// `name`, the target.
+    pub target: Box<str>,
+    /// `imageID`, where pool, storage domain, image and volume are all told; else `GUID` of a LUN.
+    pub image_id: Option<Box<str>>,
+    /// `GUID` of a LUN without an image.
+    pub lun_guid: Option<Box<str>>,
 }
 
 /// What an inventory call need not read again, and what it must.

@@ -30,6 +30,10 @@ pub enum Happened {
     Panicked,
     /// A disk of it failed to read or write.
     IoError(Box<IoError>),
+    /// The guest's watchdog fired.
+    Watchdog(WatchdogAction),
+    /// Somebody connected to its graphics from that address; an empty one: somebody left.
+    Graphics(Box<str>),
     /// It was defined or undefined, got or lost a device, its title or metadata changed, or what libvirt may yet invent.
     Other,
 }
@@ -38,7 +42,7 @@ impl Happened {
     /// May the list of domains, or the XML of this one, say something new after it?
     #[must_use]
     pub fn changes_inventory(&self) -> bool {
-        !matches!(self, Self::IoError(_))
+        !matches!(self, Self::IoError(_) | Self::Watchdog(_) | Self::Graphics(_))
     }
 }
 
@@ -166,6 +170,26 @@ reasons! {
         Pause = 1 "pause",
         /// The guest was told.
         Report = 2 "report",
+    }
+}
+
+reasons! {
+    /// What was done because the guest's watchdog fired (`VIR_DOMAIN_EVENT_WATCHDOG_*`).
+    WatchdogAction {
+        /// Nothing.
+        None = 0 "none",
+        /// The domain was paused.
+        Pause = 1 "pause",
+        /// It was reset.
+        Reset = 2 "reset",
+        /// It was ended.
+        PowerOff = 3 "poweroff",
+        /// The guest was asked to shut down.
+        Shutdown = 4 "shutdown",
+        /// It was logged.
+        Debug = 5 "debug",
+        /// The guest got an interrupt that it cannot mask.
+        InjectNmi = 6 "inject_nmi",
     }
 }
 

@@ -22,14 +22,16 @@ pub use group::{Group, GroupSet};
 pub use health::{DomainHealth, Standing};
 pub use ids::{DomainId, RunId, Stamp};
 pub use inventory::{
-    DiskDescription, DomainDescription, HostVersions, InventoryReply, InventoryRequest, ListedDomain, Metadata,
-    NicDescription, OpenStack,
+    DiskDescription, DomainDescription, GraphicsDescription, HostVersions, InventoryReply, InventoryRequest,
+    ListedDomain, Metadata, NicDescription, OVirt, OVirtDisk, OpenStack,
 };
 pub use kernel::{
     IoThread, Kernel, KernelDetails, KernelFigures, KernelIo, KernelSample, KernelState, KernelTarget, Lack, Unseen,
 };
 pub use lease::Lease;
-pub use life::{DomainEvent, Happened, IoError, IoErrorAction, Moment, PauseReason, StartReason, StopReason};
+pub use life::{
+    DomainEvent, Happened, IoError, IoErrorAction, Moment, PauseReason, StartReason, StopReason, WatchdogAction,
+};
 pub use mac::Mac;
 pub use monotony::TWO_TICKS_NS;
 pub use process::{Process, ProcessState, Processes};

@@ -6,7 +6,9 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::model::{DomainEvent, Happened, IoError, Moment, PauseReason, RunId, StartReason, StopReason};
+use crate::model::{
+    DomainEvent, Happened, IoError, Moment, PauseReason, RunId, StartReason, StopReason, WatchdogAction,
+};
 
 /// What takes longer is no start of a process: the clock was wrong, or the event is about something else.
 const LONGEST_STARTUP: Duration = Duration::from_secs(600);
@@ -70,6 +72,10 @@ pub struct History {
     pub last_stop: Option<(StopReason, SystemTime)>,
     /// The last error of a disk.
     pub last_io_error: Option<(IoError, SystemTime)>,
+    /// What was done when its watchdog fired last, and when.
+    pub last_watchdog: Option<(WatchdogAction, SystemTime)>,
+    /// Who connected to its graphics last, in this run; empty after somebody left, `None` if neither was heard of.
+    pub graphics_client: Option<Box<str>>,
 }
 
 impl History {
@@ -103,6 +109,8 @@ impl Life {
                 self.io_errors += 1;
                 self.history().last_io_error = Some(((**error).clone(), at));
             }
+            Happened::Watchdog(action) => self.history().last_watchdog = Some((*action, at)),
+            Happened::Graphics(client) => self.history().graphics_client = Some(client.clone()),
             Happened::Started(_) | Happened::Resumed | Happened::Other => {}
         }
     }

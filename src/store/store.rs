@@ -35,6 +35,7 @@ pub struct Store {
     newest: watch::Sender<u64>,
     scrapes: Scrapes,
     host: RwLock<Arc<HostWindow>>,
+    began: Moment,
 }
 
 impl Store {
@@ -42,6 +43,7 @@ impl Store {
     #[must_use]
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let mut state = State::default();
+        let began = Moment { stamp: Stamp { at: clock.now(), wall: clock.wall() }, since_boot: clock.since_boot() };
         let first = Arc::new(state.build());
         Self {
             metrics: SelfMetrics::new(),
@@ -51,6 +53,7 @@ impl Store {
             published: RwLock::new(first),
             scrapes: Scrapes::new(),
             host: RwLock::default(),
+            began,
             clock,
         }
     }
@@ -77,6 +80,12 @@ impl Store {
     #[must_use]
     pub fn moment(&self) -> Moment {
         Moment { stamp: self.stamp(), since_boot: self.clock.since_boot() }
+    }
+
+    /// When the service began.
+    #[must_use]
+    pub fn began(&self) -> Moment {
+        self.began
     }
 
     /// Says that a part of the service lives. Whoever began must go on, or the service counts as standing still.

@@ -137,6 +137,7 @@ pub(super) fn description() -> DomainDescription {
         metadata: [("nova:instance/nova:name", "web-1"), ("app/tier", "gold")]
             .map(|(key, value)| Metadata { key: key.into(), value: value.into() })
             .into(),
+        ..DomainDescription::default()
     }
 }
 

@@ -32,16 +32,25 @@ fn machine(step: u64) -> HostSample {
     };
     let cpus = if step == 1 { 0..=2 } else { 0..=3 };
     let cpu = |cpu: u32| HostCpu { cpu, times: times(2, 1 + u64::from(cpu)) };
-    let pool = |size_bytes| Hugepages { size_bytes, total: Some(8), free: Some(3), reserved: None, surplus: Some(0) };
+    let pool = |size_bytes| Hugepages {
+        size_bytes,
+        total: Some(8),
+        free: Some(3),
+        reserved: None,
+        surplus: Some(0),
+        ..Hugepages::default()
+    };
     let nic = |name: &str| HostInterface {
         name: name.into(),
         operational_state: Some("up".into()),
         speed_bits_per_second: Some(25_000_000_000),
+        duplex: Some("full".into()),
         mtu_bytes: Some(9000),
         receive: traffic(step * 50),
         transmit: traffic(step * 60),
     };
     HostSample {
+        own_cpu: None,
         cpu: Some(times(6, 3)),
         cpus: cpus.filter(|number| (step, *number) != (2, 1)).map(cpu).collect(),
         numa_nodes: vec![

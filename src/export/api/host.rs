@@ -318,7 +318,7 @@ fn memory(sample: &HostSample, before: &Before<'_, HostSample>) -> MemoryJson {
 }
 
 fn pool(pool: &Hugepages) -> PoolJson {
-    let Hugepages { size_bytes, total, free, reserved, surplus } = *pool;
+    let Hugepages { size_bytes, total, free, reserved, surplus, .. } = *pool;
     PoolJson { size_bytes, figures: PoolFigures { total, free, reserved, surplus } }
 }
 

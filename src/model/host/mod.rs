@@ -35,6 +35,8 @@ pub struct HostSample {
     pub interfaces: Vec<HostInterface>,
     /// Processes and scheduling.
     pub processes: Scheduling,
+    /// CPU time of this service itself.
+    pub own_cpu: Option<OwnCpu>,
     /// When the host was started, in Unix seconds.
     pub boot_unix_seconds: Option<u64>,
 }
@@ -121,6 +123,19 @@ pub struct Hugepages {
     pub reserved: Option<u64>,
     /// Beyond what the pool was set to.
     pub surplus: Option<u64>,
+    /// What the pool was set to by who asked for it under a memory policy (`nr_hugepages_mempolicy`). Of the whole host only.
+    pub mempolicy: Option<u64>,
+    /// How far it may grow beyond what it was set to. Of the whole host only.
+    pub overcommit: Option<u64>,
+}
+
+/// CPU time of a process, in nanoseconds since it started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct OwnCpu {
+    /// In user mode.
+    pub user_ns: u64,
+    /// In the kernel.
+    pub system_ns: u64,
 }
 
 /// Merging of equal pages.
@@ -138,6 +153,14 @@ pub struct Ksm {
     pub pages_volatile: Option<u64>,
     /// How often all memory was gone through.
     pub full_scans: Option<u64>,
+    /// Pages that are looked at in one go.
+    pub pages_to_scan: Option<u64>,
+    /// 1 if pages of different NUMA nodes are merged.
+    pub merge_across_nodes: Option<u64>,
+    /// The size of one page.
+    pub page_bytes: u64,
+    /// CPU time of the kernel's thread that does it, `ksmd`, nanoseconds since boot.
+    pub ksmd_time_ns: Option<u64>,
 }
 
 /// Huge pages that the kernel makes by itself.
@@ -182,6 +205,8 @@ pub struct HostInterface {
     pub operational_state: Option<Box<str>>,
     /// Only of a link that is up and says it.
     pub speed_bits_per_second: Option<u64>,
+    /// `full` or `half`, of a link that is up and says it.
+    pub duplex: Option<Box<str>>,
     /// The largest packet.
     pub mtu_bytes: Option<u64>,
     /// Received.

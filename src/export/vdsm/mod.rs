@@ -1,0 +1,9 @@
+//! What oVirt's VDSM reports, in its shape: `VmStats`, `HostStats`, and the JSON-RPC that carries them.
+//!
+//! Each record is a table of fields, from which it is written and docs/ovirt.md is generated.
+
+mod rpc;
+mod view;
+
+pub use rpc::{Answer, Rpc};
+pub use view::View;
