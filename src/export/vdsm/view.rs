@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::{host, vm};
 use crate::model::Moment;
 use crate::store::{Domain, HostWindow, Snapshot, Store};
 
@@ -41,25 +42,22 @@ impl View {
 
     /// Writes the `VmStats` of a domain.
     pub fn write_vm(&self, domain: &Domain, out: &mut Vec<u8>) {
-        out.extend_from_slice(format!("{{\"vmId\":\"{}\"}}", domain.id).as_bytes());
-        let _ = self.now;
+        vm::write(self, domain, out);
     }
 
     /// Writes what `Host.getVMList` says of a domain.
     pub fn write_entry(&self, domain: &Domain, out: &mut Vec<u8>) {
-        self.write_vm(domain, out);
+        vm::write_entry(self, domain, out);
     }
 
-    /// Writes the `HostStats`; `false`, and nothing is written, if the host was not looked at yet.
+    /// Writes the `HostStats`; `false`, and nothing is written, if the host was not looked at lately.
     pub fn write_host(&self, out: &mut Vec<u8>) -> bool {
-        let _ = (&self.host, self.began);
-        out.extend_from_slice(b"{}");
-        true
+        host::write(self, out)
     }
 
-    /// Writes what `Host.getNetworkStatistics` says; `false`, and nothing is written, if the host was not looked at yet.
+    /// Writes what `Host.getNetworkStatistics` says; `false`, and nothing is written, if the host was not looked at lately.
     pub fn write_network(&self, out: &mut Vec<u8>) -> bool {
-        self.write_host(out)
+        host::write_network(self, out)
     }
 }
 

@@ -1,0 +1,226 @@
+//! What a VM is, whether it answers, and how it ended.
+
+use std::time::{Duration, SystemTime};
+
+use super::super::table::{Field, Json, Record};
+use super::status::is_paused_by_io_error;
+use super::{Guest, Vm, field, typed};
+use crate::model::{GraphicsDescription, Group, StopReason, WatchdogAction};
+use crate::store::History;
+
+/// VDSM takes a VM for unresponsive whose newest sample is this old (`vm_command_timeout`).
+const SILENT: Duration = Duration::from_secs(60);
+
+pub(super) static FIELDS: &[Field<Vm>] = &[
+    field("vmName", "", "The domain's name.", |vm, slot| slot.text(&vm.domain.name)),
+    field("vmType", "", "`type` of `<domain>`: \"kvm\", or \"qemu\" where QEMU emulates the CPU.", |vm, slot| {
+        slot.text(&vm.xml?.domain_type)
+    }),
+    field(
+        "kvmEnable",
+        "\"true\" or \"false\"",
+        "\"true\" for domains of type kvm. VDSM, which knows no others, always says so.",
+        |vm, slot| slot.quoted(&*vm.xml?.domain_type == "kvm"),
+    ),
+    field("acpiEnable", "\"true\" or \"false\"", "Is there `<features><acpi/>`?", |vm, slot| slot.quoted(vm.xml?.acpi)),
+    field(
+        "elapsedTime",
+        "s",
+        "Since the QEMU process started. VDSM counts from its own start of the VM, and anew at each reboot of the guest.",
+        |vm, slot| {
+            let since = vm.view.now.stamp.wall.duration_since(vm.domain.life.start?.at).ok()?;
+            slot.quoted(since.as_secs())
+        },
+    ),
+    field(
+        "timeOffset",
+        "s",
+        "`<clock adjustment>`, which libvirt keeps as the guest sets its clock; \"0\" if there is none.",
+        |vm, slot| slot.quoted(vm.xml?.clock_adjustment_s.unwrap_or_default()),
+    ),
+    field(
+        "monitorResponse",
+        "\"0\" or \"-1\"",
+        "\"-1\" while QEMU does not answer: a call was written off, or what has to be asked of QEMU is 60 s old (and older than two \
+         and a half periods). Never of a VM that migrates. A paused VM is asked like any other, so pausing does not make it \
+         unresponsive, as it does in VDSM.",
+        |vm, slot| slot.quoted(if is_silent(vm) { -1 } else { 0 }),
+    ),
+    field("hash", "", "A number made from the text of `<devices>`: it changes when devices do.", |vm, slot| {
+        slot.quoted(vm.xml?.devices_hash?.cast_signed())
+    }),
+    typed("displayInfo", Json::List, "", "One record for each `<graphics>`; an empty list without any.", |vm, slot| {
+        slot.list(DISPLAY, vm.xml?.graphics.iter())
+    }),
+    field(
+        "clientIp",
+        "",
+        "Who connected to the graphics last, by libvirt's event; \"\" after somebody left. Left out until there was such an event in \
+         this run.",
+        |vm, slot| slot.text(history(vm)?.graphics_client.as_deref()?),
+    ),
+    field(
+        "pauseCode",
+        "",
+        "Of a VM that was paused because a disk failed: libvirt's word for the last such error in upper case (\"ENOSPC\"), \
+         \"EOTHER\" if it has none. Left out else.",
+        |vm, slot| {
+            let (error, at) = history(vm)?.last_io_error.as_ref().filter(|_| is_paused_by_io_error(vm.domain))?;
+            let word = error.reason.as_deref().map_or("EOTHER".to_owned(), str::to_ascii_uppercase);
+            in_this_run(vm, *at).then(|| slot.text(&word))?
+        },
+    ),
+    typed(
+        "watchdogEvent",
+        Json::Object,
+        "",
+        "When the guest's watchdog fired last in this run. Left out if it never did.",
+        |vm, slot| {
+            let event = history(vm)?.last_watchdog.filter(|(_, at)| in_this_run(vm, *at))?;
+            watchdog_action(event.0)?;
+            slot.object(WATCHDOG, &event)
+        },
+    ),
+];
+
+pub(super) enum Display {}
+
+impl Record for Display {
+    type Of<'a> = &'a GraphicsDescription;
+}
+
+pub(super) static DISPLAY: &[Field<Display>] = &[
+    Field {
+        name: "type",
+        json: Json::String,
+        unit: "",
+        what: "`type`: \"vnc\", \"spice\".",
+        write: |it, slot| slot.text(&it.graphics_type),
+    },
+    Field {
+        name: "port",
+        json: Json::String,
+        unit: "",
+        what: "`port`; \"\" if there is none.",
+        write: |it, slot| slot.text(&it.port),
+    },
+    Field {
+        name: "tlsPort",
+        json: Json::String,
+        unit: "",
+        what: "`tlsPort`; \"\" if there is none.",
+        write: |it, slot| slot.text(&it.tls_port),
+    },
+    Field {
+        name: "ipAddress",
+        json: Json::String,
+        unit: "",
+        what: "`address` of the first `<listen>`; \"0\" if there is none.",
+        write: |it, slot| slot.text(if it.address.is_empty() { "0" } else { &it.address }),
+    },
+];
+
+pub(super) enum Watchdog {}
+
+impl Record for Watchdog {
+    type Of<'a> = (WatchdogAction, SystemTime);
+}
+
+pub(super) static WATCHDOG: &[Field<Watchdog>] = &[
+    Field {
+        name: "time",
+        json: Json::Number,
+        unit: "s since 1970",
+        what: "When libvirt's event came.",
+        write: |(_, at), slot| slot.seconds(at.duration_since(SystemTime::UNIX_EPOCH).ok()?),
+    },
+    Field {
+        name: "action",
+        json: Json::String,
+        unit: "",
+        what: "What was done: ignore, pause, reset, destroy, shutdown, log.",
+        write: |(action, _), slot| slot.text(watchdog_action(*action)?),
+    },
+];
+
+/// VDSM's word; it has none for an interrupt to the guest.
+fn watchdog_action(action: WatchdogAction) -> Option<&'static str> {
+    match action {
+        WatchdogAction::None => Some("ignore"),
+        WatchdogAction::Pause => Some("pause"),
+        WatchdogAction::Reset => Some("reset"),
+        WatchdogAction::PowerOff => Some("destroy"),
+        WatchdogAction::Shutdown => Some("shutdown"),
+        WatchdogAction::Debug => Some("log"),
+        WatchdogAction::InjectNmi | WatchdogAction::Unknown => None,
+    }
+}
+
+/// What is said on top of a VM that does not run.
+pub(super) static EXITED: &[Field<Vm>] = &[
+    typed("exitCode", Json::Number, "", "0 if it ended as it should, else 1.", |vm, slot| slot.number(exit(vm)?.code)),
+    field("exitMessage", "", "The reason in words.", |vm, slot| slot.text(exit(vm)?.message)),
+    typed(
+        "exitReason",
+        Json::Number,
+        "",
+        "VDSM's number: 7 the guest shut down, 6 somebody ended it, 4 it migrated, 5 it was saved, 3 it failed to start, 1 anything \
+         else. From libvirt's reason; VDSM itself gives 7 for a migrated VM and 1 for a shutdown from inside, by mistake.",
+        |vm, slot| slot.number(exit(vm)?.reason),
+    ),
+    field("timeOffset", "s", "`<clock adjustment>`; left out if there is none.", |vm, slot| {
+        slot.quoted(vm.xml?.clock_adjustment_s?)
+    }),
+];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Exit {
+    code: u64,
+    reason: u64,
+    message: &'static str,
+}
+
+/// How the last run ended: by libvirt's reason of the state, else by its event; `None` if libvirt says that it does not know.
+fn exit(vm: &Guest<'_>) -> Option<Exit> {
+    // virDomainShutoffReason.
+    let reason = match vm.domain.state().map(|sampled| (sampled.figures.state, sampled.figures.reason)) {
+        Some((Some(6), _)) | Some((Some(5), Some(3))) => StopReason::Crashed,
+        Some((Some(5), Some(1))) => StopReason::Shutdown,
+        Some((Some(5), Some(2))) => StopReason::Destroyed,
+        Some((Some(5), Some(4))) => StopReason::Migrated,
+        Some((Some(5), Some(5))) => StopReason::Saved,
+        Some((Some(5), Some(6))) => StopReason::Failed,
+        Some((Some(5), Some(7))) => StopReason::FromSnapshot,
+        _ => history(vm)?.last_stop?.0,
+    };
+    let (code, reason, message) = match reason {
+        StopReason::Shutdown => (0, 7, "the guest shut down"),
+        StopReason::Destroyed => (0, 6, "it was shut down from outside"),
+        StopReason::Migrated => (0, 4, "it migrated to another host"),
+        StopReason::Saved => (0, 5, "its state was saved"),
+        StopReason::Failed => (1, 3, "it failed to start"),
+        StopReason::Crashed | StopReason::FromSnapshot | StopReason::Recreated | StopReason::Unknown => {
+            (1, 1, "it ended with an error")
+        }
+    };
+    Some(Exit { code, reason, message })
+}
+
+fn history<'a>(vm: &Guest<'a>) -> Option<&'a History> {
+    vm.domain.life.history.as_deref()
+}
+
+fn in_this_run(vm: &Guest<'_>, at: SystemTime) -> bool {
+    vm.domain.life.start.is_none_or(|start| start.at <= at)
+}
+
+fn is_silent(vm: &Guest<'_>) -> bool {
+    if vm.status.is_migrating() {
+        return false;
+    }
+    let limits = &vm.view.snapshot.stale_after;
+    // What the kernel tells comes without QEMU, so its groups say nothing about it.
+    let asked = [Group::Block, Group::Balloon].into_iter().filter_map(|group| Some((group, limits.get(group)?)));
+    let mut asked = asked.map(|(group, limit)| vm.domain.age(group, vm.at()) >= limit.max(SILENT)).peekable();
+    vm.domain.health.unresponsive_since.is_some() || (asked.peek().is_some() && asked.all(|is_old| is_old))
+}
