@@ -12,7 +12,7 @@ pub struct DomainId(Uuid);
 impl DomainId {
     /// From the 16 bytes that libvirt hands out.
     #[must_use]
-    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(Uuid::from_bytes(bytes))
     }
 

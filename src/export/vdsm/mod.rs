@@ -3,11 +3,13 @@
 //! Each record is a table of fields, from which it is written and docs/ovirt.md is generated.
 
 mod host;
+mod reference;
 mod rpc;
 mod table;
 mod text;
 mod view;
 mod vm;
 
+pub use reference::markdown;
 pub use rpc::{Answer, Rpc};
 pub use view::View;

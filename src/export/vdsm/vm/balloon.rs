@@ -38,7 +38,10 @@ pub(super) static FIELDS: &[Field<Vm>] = &[
 ];
 
 pub(super) fn records() -> [(&'static str, &'static str, Vec<Row>); 2] {
-    [("memoryStats", "", table::rows(STATS)), ("balloonInfo", "", table::rows(BALLOON))]
+    [
+        ("memoryStats", "what the guest says of its memory", table::rows(STATS)),
+        ("balloonInfo", "the balloon", table::rows(BALLOON)),
+    ]
 }
 
 fn sample<'a>(vm: &Guest<'a>) -> Option<Pair<'a, BalloonSample>> {

@@ -184,7 +184,7 @@ struct Exit {
 fn exit(vm: &Guest<'_>) -> Option<Exit> {
     // virDomainShutoffReason.
     let reason = match vm.domain.state().map(|sampled| (sampled.figures.state, sampled.figures.reason)) {
-        Some((Some(6), _)) | Some((Some(5), Some(3))) => StopReason::Crashed,
+        Some((Some(6), _) | (Some(5), Some(3))) => StopReason::Crashed,
         Some((Some(5), Some(1))) => StopReason::Shutdown,
         Some((Some(5), Some(2))) => StopReason::Destroyed,
         Some((Some(5), Some(4))) => StopReason::Migrated,

@@ -125,7 +125,7 @@ pub(super) fn records() -> Vec<(&'static str, &'static str, Vec<Row>)> {
     let mut records = vec![
         ("RunningVmStats", "a VM that runs, or is paused, or starts", running),
         ("displayInfo", "each `<graphics>` of the XML", table::rows(machine::DISPLAY)),
-        ("watchdogEvent", "", table::rows(machine::WATCHDOG)),
+        ("watchdogEvent", "the last time that the watchdog fired", table::rows(machine::WATCHDOG)),
     ];
     records.extend(balloon::records());
     records.extend([

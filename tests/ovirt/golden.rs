@@ -1,0 +1,473 @@
+//! One guest in each state that is told apart, and a host.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use virtstatd::export::vdsm::{View, markdown};
+use virtstatd::model::host::{
+    CpuTimes, HostCpu, HostInterface, HostSample, Hugepages, Ksm, Load, Memory, NumaNode, OwnCpu, PathSpace, Space,
+    Swap, TransparentHugepages,
+};
+use virtstatd::model::{
+    BalloonSample, Block, BlockInfo, BlockSample, CpuSample, DiskDescription, DomainDescription, DomainHealth, Figures,
+    GraphicsDescription, Happened, Interface, InterfaceSample, Io, IoError, IoErrorAction, NicDescription, OVirt,
+    OVirtDisk, PauseReason, Standing, StateSample, StopReason, Traffic, Vcpu, VcpuSample, WatchdogAction,
+};
+use virtstatd::store::BlockInfoAnswer;
+
+use crate::made::{ID, Made, RUN, SECOND};
+
+fn check(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+    if std::env::var_os("VIRTSTATD_BLESS").is_some() {
+        std::fs::write(&path, text).unwrap();
+    }
+    let expected = std::fs::read_to_string(&path).unwrap_or_default();
+    let difference = expected.lines().zip(text.lines()).enumerate().find(|(_, (expected, found))| expected != found);
+    assert!(
+        expected == text,
+        "{name} is not current; first difference: {difference:?}\nVIRTSTATD_BLESS=1 writes it anew, if this is meant"
+    );
+}
+
+pub(crate) fn description() -> DomainDescription {
+    let disk = |target: &str, device: &str, limits: &[(&str, u64)]| DiskDescription {
+        target: target.into(),
+        device: device.into(),
+        source: if device == "disk" { format!("/images/{target}.qcow2").into() } else { "".into() },
+        io_limits: limits.iter().map(|(name, limit)| ((*name).into(), *limit)).collect(),
+        ..DiskDescription::default()
+    };
+    let nic = |target: &str, mac: &str, model: &str, interface_type: &str| NicDescription {
+        target: target.into(),
+        mac: mac.into(),
+        model: model.into(),
+        interface_type: interface_type.into(),
+        ..NicDescription::default()
+    };
+    DomainDescription {
+        domain_type: "kvm".into(),
+        vcpus: Some(2),
+        memory_kib: Some(2_097_152),
+        memory_maximum_kib: Some(4_194_304 + 1_048_576),
+        acpi: true,
+        clock_adjustment_s: Some(-7200),
+        vcpu_quota_us: Some(50_000),
+        vcpu_period_us: Some(100_000),
+        graphics: vec![
+            GraphicsDescription {
+                graphics_type: "vnc".into(),
+                port: "5900".into(),
+                tls_port: "".into(),
+                address: "127.0.0.1".into(),
+            },
+            GraphicsDescription {
+                graphics_type: "spice".into(),
+                port: "5901".into(),
+                tls_port: "5902".into(),
+                address: "".into(),
+            },
+        ],
+        balloons: 1,
+        nvdimm_kib: 1_048_576,
+        devices_hash: Some(u64::MAX - 4),
+        disks: vec![
+            disk("vda", "disk", &[("total_bytes_sec", 10_000_000), ("read_iops_sec_max", 500)]),
+            disk("vdb", "disk", &[]),
+            disk("sda", "cdrom", &[]),
+        ],
+        nics: vec![
+            nic("vnet0", "52:54:00:00:00:01", "virtio", "bridge"),
+            nic("vnet1", "52:54:00:00:00:02", "rtl8139", "network"),
+            nic("", "52:54:00:00:00:03", "", "hostdev"),
+        ],
+        ovirt: Some(Box::new(OVirt {
+            vcpu_limit: Some("80".into()),
+            guaranteed_memory_mib: Some(1024),
+            balloon_target_kib: Some(3_145_728),
+            ballooning_enabled: Some(false),
+            disks: vec![
+                OVirtDisk {
+                    target: "vda".into(),
+                    image_id: Some("0f0e3c8e-8a3b-4c1e-9d53-1e2f3a4b5c6d".into()),
+                    lun_guid: None,
+                },
+                OVirtDisk { target: "vdb".into(), image_id: None, lun_guid: Some("3600140500000001".into()) },
+            ],
+        })),
+        ..DomainDescription::default()
+    }
+}
+
+fn state(state: i64, reason: i64) -> StateSample {
+    StateSample { state: Some(state), reason: Some(reason) }
+}
+
+/// Every figure; they grow with `step`.
+fn figures(step: u64, state: StateSample) -> Figures {
+    let io = |base: u64| Io { requests: Some(base), bytes: Some(base * 4096), time_ns: Some(base * 250_001) };
+    let disk = |index, name: &str| Block {
+        index,
+        name: Some(name.into()),
+        path: Some(format!("/images/{name}.qcow2").into()),
+        read: io(step * 1000),
+        write: io(step * 300),
+        // Nothing was flushed.
+        flush: Io { bytes: None, ..io(9) },
+        allocation_bytes: Some(1 << 30),
+        capacity_bytes: Some(10 << 30),
+        physical_bytes: Some((1 << 30) + 4096),
+    };
+    let traffic = |base: u64| Traffic { bytes: Some(base * 64), packets: Some(base), errors: Some(1), drops: Some(2) };
+    let nic = |index, name: Option<&str>| Interface {
+        index,
+        name: name.map(Into::into),
+        receive: traffic(step * 5000),
+        transmit: traffic(step * 7000),
+    };
+    let vcpu = |index| Vcpu { index, time_ns: Some(step * 6_000_000_000), ..Vcpu::default() };
+    Figures {
+        state: Some(state),
+        cpu: Some(CpuSample {
+            time_ns: Some(step * 12_000_000_000),
+            user_ns: Some(step * 8_000_000_000),
+            system_ns: Some(step * 3_500_000_000),
+        }),
+        vcpu: Some(VcpuSample { current: Some(2), maximum: Some(4), vcpus: vec![vcpu(0), vcpu(1)] }),
+        interface: Some(InterfaceSample {
+            count: Some(3),
+            interfaces: vec![nic(0, Some("vnet0")), nic(1, Some("vnet1")), nic(2, None)],
+        }),
+        block: Some(BlockSample {
+            count: Some(3),
+            disks: vec![
+                disk(0, "vda"),
+                disk(1, "vdb"),
+                Block { index: 2, name: Some("sda".into()), ..Block::default() },
+            ],
+        }),
+        balloon: Some(BalloonSample {
+            current_kib: Some(3_145_728),
+            maximum_kib: Some(4_194_304),
+            swap_in_kib: Some(step * 15),
+            swap_out_kib: Some(step * 30),
+            major_faults: Some(step * 37),
+            minor_faults: Some(step * 1500),
+            unused_kib: Some(1_000_000),
+            available_kib: Some(3_000_000),
+            disk_caches_kib: Some(200_000),
+            rss_kib: Some(2_500_000),
+            ..BalloonSample::default()
+        }),
+    }
+}
+
+fn sizes(made: &Made) {
+    let answer = |target: &str, info| BlockInfoAnswer {
+        started: made.store.stamp(),
+        id: ID,
+        run: Some(RUN),
+        target: target.into(),
+        info,
+    };
+    let info = BlockInfo {
+        capacity_bytes: Some(10 << 30),
+        allocation_bytes: Some(1 << 30),
+        physical_bytes: Some((1 << 30) + 196_608),
+    };
+    made.store.apply_block_infos(vec![answer("vda", Some(info)), answer("sda", None)]);
+}
+
+fn busy() -> Made {
+    let made = Made::new(description());
+    made.started(90_000);
+    made.sample(figures(1, state(1, 1)));
+    made.happened(Happened::Watchdog(WatchdogAction::PowerOff));
+    made.happened(Happened::Graphics("192.0.2.7".into()));
+    made.advance(15 * SECOND);
+    made.sample(figures(2, state(1, 1)));
+    sizes(&made);
+    made.advance(Duration::from_millis(1234));
+    made
+}
+
+/// A disk is full, and so the guest stands still; it is asked all the same.
+fn paused() -> Made {
+    let made = Made::new(description());
+    made.started(90_000);
+    made.sample(figures(1, state(1, 1)));
+    made.advance(SECOND);
+    let error = |reason: Option<&str>| {
+        Happened::IoError(Box::new(IoError {
+            device: Some("virtio-disk0".into()),
+            path: Some("/images/vda.qcow2".into()),
+            action: IoErrorAction::Pause,
+            reason: reason.map(Into::into),
+        }))
+    };
+    made.happened(error(Some("enospc")));
+    made.happened(Happened::Paused(PauseReason::IoError));
+    for _ in 0..6 {
+        made.advance(15 * SECOND);
+        made.sample(figures(1, state(3, 5)));
+    }
+    made
+}
+
+/// libvirt is starting its QEMU; nothing else is known.
+fn starting() -> Made {
+    let made = Made::new(DomainDescription { ovirt: None, graphics: Vec::new(), ..description() });
+    made.started(99_999);
+    made.sample(Figures { state: Some(state(3, 11)), ..Figures::default() });
+    made.advance(SECOND / 2);
+    made
+}
+
+/// QEMU has not answered for over a minute: what needs no answer of it is new, all else is too old to be told.
+fn unresponsive() -> Made {
+    let made = Made::new(description());
+    made.started(90_000);
+    made.sample(figures(1, state(1, 1)));
+    made.advance(7 * SECOND);
+    let health = DomainHealth {
+        standing: Standing::Quarantined,
+        unresponsive_since: Some(made.store.stamp()),
+        ..DomainHealth::default()
+    };
+    made.store.apply_health(vec![(ID, health)]);
+    for step in [2, 3, 4, 5, 6] {
+        made.advance(15 * SECOND);
+        made.sample(Figures { block: None, balloon: None, ..figures(step, state(1, 1)) });
+    }
+    made
+}
+
+fn off() -> Made {
+    let made = Made::new(description());
+    made.sample(figures(1, state(1, 1)));
+    made.advance(SECOND);
+    made.happened(Happened::Stopped(StopReason::Shutdown));
+    made.list(None, Some(state(5, 1)), Some(description()));
+    made
+}
+
+fn pretty(value: &Value) -> String {
+    serde_json::to_string_pretty(value).unwrap() + "\n"
+}
+
+#[test]
+fn a_guest_in_each_state_is_as_released() {
+    for (name, made) in [
+        ("busy", busy()),
+        ("paused", paused()),
+        ("starting", starting()),
+        ("unresponsive", unresponsive()),
+        ("off", off()),
+    ] {
+        check(&format!("tests/golden/ovirt/{name}.json"), &pretty(&made.vm()));
+    }
+}
+
+fn machine(step: u64) -> HostSample {
+    let ticks = |base: u64| Some(step * base * 10_000_000);
+    let times = |user, system| CpuTimes {
+        user_ns: ticks(user),
+        nice_ns: ticks(10),
+        system_ns: ticks(system),
+        idle_ns: ticks(100),
+        ..CpuTimes::default()
+    };
+    let pool = Hugepages {
+        size_bytes: 2 << 20,
+        total: Some(8),
+        free: Some(3),
+        reserved: Some(1),
+        surplus: Some(0),
+        mempolicy: Some(8),
+        overcommit: Some(4),
+    };
+    let link = |name: &str, state: &str, speed: Option<u64>, duplex: Option<&str>| HostInterface {
+        name: name.into(),
+        operational_state: Some(state.into()),
+        speed_bits_per_second: speed,
+        duplex: duplex.map(Into::into),
+        mtu_bytes: Some(1500),
+        receive: Traffic { bytes: Some(step * 1000), packets: Some(step), errors: Some(3), drops: Some(4) },
+        transmit: Traffic { bytes: Some(step * 2000), packets: Some(step), errors: Some(5), drops: Some(60) },
+    };
+    HostSample {
+        cpu: Some(times(500, 250)),
+        cpus: vec![HostCpu { cpu: 0, times: times(300, 150) }, HostCpu { cpu: 2, times: times(200, 100) }],
+        numa_nodes: vec![
+            NumaNode {
+                node: 0,
+                cpus: Some(vec![0, 1, 2]),
+                memory_total_bytes: Some(32 << 30),
+                memory_free_bytes: Some((8 << 30) + 1),
+                memory_used_bytes: Some(24 << 30),
+                hugepages: vec![Hugepages { size_bytes: 2 << 20, free: Some(3), ..Hugepages::default() }],
+            },
+            NumaNode {
+                node: 1,
+                cpus: Some(vec![]),
+                memory_total_bytes: Some(0),
+                memory_free_bytes: Some(0),
+                ..NumaNode::default()
+            },
+        ],
+        memory: Memory {
+            total_bytes: Some(64 << 30),
+            free_bytes: Some(20 << 30),
+            cached_bytes: Some(10 << 30),
+            buffers_bytes: Some(1 << 30),
+            slab_reclaimable_bytes: Some(512 << 20),
+            ..Memory::default()
+        },
+        swap: Swap { total_bytes: Some(4 << 30), free_bytes: Some(3 << 30), ..Swap::default() },
+        hugepages: vec![pool],
+        ksm: Some(Ksm {
+            run: Some(1),
+            pages_sharing: Some(200),
+            pages_to_scan: Some(100),
+            merge_across_nodes: Some(0),
+            page_bytes: 4096,
+            ksmd_time_ns: Some(step * 1_020_000_000),
+            ..Ksm::default()
+        }),
+        transparent_hugepages: TransparentHugepages { mode: Some("madvise".into()), anonymous_bytes: Some(200 << 20) },
+        load: Some(Load { one_minute: 4.08, five_minutes: 1.9, fifteen_minutes: 1.8 }),
+        interfaces: vec![
+            link("lo", "unknown", None, None),
+            link("eno1", "up", Some(25_000_000_000), Some("full")),
+            link("eno2", "down", None, None),
+        ],
+        boot_unix_seconds: Some(999_900_000),
+        own_cpu: Some(OwnCpu { user_ns: step * 30_000_000, system_ns: step * 20_000_000 }),
+        ..HostSample::default()
+    }
+}
+
+#[test]
+fn a_host_is_as_released() {
+    let made = busy();
+    let host = || {
+        let mut out = Vec::new();
+        View::new(&made.store).write_host(&mut out).then(|| serde_json::from_slice::<Value>(&out).unwrap())
+    };
+    assert_eq!(host(), None, "not looked at yet");
+    let look = |step| made.store.apply_host(made.store.stamp(), machine(step), 12 * SECOND);
+    look(1);
+    let paths = |asked| {
+        let space = Space {
+            total_bytes: 100 << 30,
+            free_bytes: 50 << 30,
+            available_bytes: (40 << 30) + 5,
+            inodes: None,
+            inodes_free: None,
+        };
+        let path = |path: &str, space| PathSpace { path: path.into(), space, blocked_since: None, problem: None };
+        made.store.set_path_spaces(vec![path("/", Some((asked, space))), path("/dead", None)]);
+    };
+    let first = host().unwrap();
+    assert_eq!(first.get("cpuUser").or(first.get("cpuStatistics")).or(first.get("ksmCpu")), None, "{first}");
+    assert_eq!(first["memUsed"], "51");
+    made.advance(5 * SECOND);
+    look(2);
+    paths(made.store.stamp());
+    made.advance(SECOND);
+    check("tests/golden/ovirt/host.json", &pretty(&host().unwrap()));
+    let mut out = Vec::new();
+    assert!(View::new(&made.store).write_network(&mut out));
+    let network: Value = serde_json::from_slice(&out).unwrap();
+    let mut whole = host().unwrap();
+    whole.as_object_mut().unwrap().retain(|name, _| ["network", "rxDropped", "txDropped"].contains(&name.as_str()));
+    assert_eq!(network, whole);
+    made.advance(12 * SECOND);
+    assert_eq!(host(), None, "too old a look tells nothing of now");
+}
+
+#[test]
+fn ovirt_reference_is_current() {
+    check("docs/ovirt.md", &markdown());
+}
+
+/// The fields of each record that docs/ovirt.md describes, with their JSON types.
+fn documented() -> BTreeMap<String, BTreeMap<String, String>> {
+    let (mut records, mut record) = (BTreeMap::<_, BTreeMap<_, _>>::new(), String::new());
+    for line in markdown().lines() {
+        if let Some(heading) = line.strip_prefix("### ") {
+            heading.split(':').next().unwrap().clone_into(&mut record);
+        }
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        if let ["", name, json @ ("string" | "number" | "boolean" | "object" | "map" | "list"), ..] = cells[..] {
+            records.entry(record.clone()).or_default().insert(name.to_owned(), json.to_owned());
+        }
+    }
+    records
+}
+
+/// Does every field of a record have the type that the reference gives it? Gives those that are there.
+fn fits(records: &BTreeMap<String, BTreeMap<String, String>>, record: &str, value: &Value, seen: &mut Vec<String>) {
+    for (name, value) in value.as_object().unwrap_or_else(|| panic!("{record} is no object: {value}")) {
+        let json = records[record].get(name).unwrap_or_else(|| panic!("{record}.{name} is not in docs/ovirt.md"));
+        let is = match value {
+            Value::String(_) => "string",
+            Value::Number(_) => "number",
+            Value::Bool(_) => "boolean",
+            Value::Array(_) => "list",
+            Value::Object(_) => "map",
+            Value::Null => "null",
+        };
+        assert!(is == json || (is, json.as_str()) == ("map", "object"), "{record}.{name} is {value}, not a {json}");
+        seen.push(format!("{record}.{name}"));
+        let inner = if record == "numaNodeMemFree" { "numaNodeMemFree.hugepages" } else { name };
+        match json.as_str() {
+            "object" => fits(records, name, value, seen),
+            "list" => value.as_array().unwrap().iter().for_each(|it| fits(records, name, it, seen)),
+            // Limits are strings by name.
+            "map" if record == "ioTune" => assert!(value.as_object().unwrap().values().all(Value::is_string)),
+            "map" => value.as_object().unwrap().values().for_each(|it| fits(records, inner, it, seen)),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn every_field_has_the_type_that_the_reference_gives_it_and_each_comes_at_some_time() {
+    let records = documented();
+    // Two records have a network, which are not the same.
+    let (mut vm, mut host) = (records.clone(), records);
+    let mut seen = Vec::new();
+    let link = ["state", "speed", "duplex", "sampleTime"];
+    vm.get_mut("network").unwrap().remove("duplex");
+    for name in link {
+        host.get_mut("network").unwrap().entry(name.to_owned()).or_insert_with(|| "string".to_owned());
+    }
+    for made in [busy(), paused(), starting(), unresponsive()] {
+        fits(&vm, "RunningVmStats", &made.vm(), &mut seen);
+    }
+    fits(&vm, "ExitedVmStats", &off().vm(), &mut seen);
+    let made = busy();
+    for step in [1, 2] {
+        made.store.apply_host(made.store.stamp(), machine(step), 12 * SECOND);
+        made.advance(SECOND);
+    }
+    let stamp = made.store.stamp();
+    let space = Space { total_bytes: 1, free_bytes: 1, available_bytes: 1, inodes: None, inodes_free: None };
+    made.store.set_path_spaces(vec![PathSpace {
+        path: "/".into(),
+        space: Some((stamp, space)),
+        blocked_since: None,
+        problem: None,
+    }]);
+    let mut out = Vec::new();
+    assert!(View::new(&made.store).write_host(&mut out));
+    fits(&host, "HostStats", &serde_json::from_slice(&out).unwrap(), &mut seen);
+    for (record, fields) in &vm {
+        for name in fields.keys() {
+            assert!(seen.contains(&format!("{record}.{name}")), "{record}.{name} never came");
+        }
+    }
+}
