@@ -11,6 +11,7 @@ readonly STATE=/var/lib/virtstatd-lab # not under /tmp or /root: QEMU runs as a 
 readonly ROM=$STATE/boot.rom
 readonly TEMPLATE=$STATE/template.img
 readonly CHATTER=$STATE/chatter.bin # a boot sector
+readonly SCRIBBLER=$STATE/scribbler.bin # another
 readonly IMAGES=$STATE/images
 readonly GUESTS=$STATE/guests     # one directory per guest name: name, taps, disks, domain.xml
 readonly DAEMONS=$STATE/daemons   # what `up` started, and `down` may therefore stop
@@ -30,7 +31,7 @@ usage: lab.sh COMMAND
   down          end every guest of the lab, remove all that belongs to it, and stop libvirtd if the lab started it.
   status        the guests with pid and state, KVM or TCG, and whose libvirtd it is.
   thaw          continue every guest of the lab that was frozen.
-  xml NAME [--disks K] [--nics K] [--vcpus K] [--vcpus-maximum K] [--iothreads K] [--balloon] [--busy | --chatter]
+  xml NAME [--disks K] [--nics K] [--vcpus K] [--vcpus-maximum K] [--iothreads K] [--balloon] [--busy | --chatter | --scribbler]
            [--uuid UUID] [--title TEXT] [--description TEXT] [--metadata XML]
                 print the domain XML of a lab guest with that name, whatever characters it has, and create its disks:
                     lab.sh xml 'odd "name"' --disks 3 >odd.xml && virsh create odd.xml
@@ -41,6 +42,8 @@ usage: lab.sh COMMAND
                 --chatter: it drives its first NIC. It sends 8 frames of 60 bytes 18 times a second, takes whatever is
                 sent to it, and answers requests to unplug devices and vCPUs within a second. (vCPUs with KVM only: with TCG,
                 QEMU 7.2 crashes at it.)
+                --scribbler: it computes for ever, and reads and writes a sector of its first disk, by turns, some dozen times
+                a second.
   libvirtd ACTION
                 what may happen to a libvirtd; the guests live on.
                 kill: SIGKILL. stop: end it in order. start: have it running, and answering.
@@ -564,6 +567,45 @@ EOF
     rm -r "$work"
 }
 
+# Goes on where the ROM ended: with the queue of the disk, and the one request in it.
+write_scribbler() {
+    [[ -s $SCRIBBLER ]] && return
+    local work
+    work=$(mktemp -d "$STATE/scribbler.XXXXXX")
+    as --32 -o "$work/scribbler.o" - <<'EOF'
+        .code16
+        .set    RING, 0x1000            # as in the ROM
+        .set    DISK, 0xc000
+start:  xor     %ax, %ax
+        mov     %ax, %ds
+        mov     $RING, %ax
+        mov     %ax, %es
+        movl    $0x7e00, %es:16         # the data, behind this code
+        movl    $1, 0x6008              # the sector
+again:  rdtsc
+        lea     (1 << 27)(%eax), %ebx   # some hundredths of a second
+spin:   rdtsc
+        sub     %ebx, %eax
+        js      spin
+        xorl    $1, 0x6000              # read or write
+        xorw    $2, %es:28              # by the disk, or from it
+        incw    %es:0x1002
+        mov     $DISK + 16, %dx
+        xor     %ax, %ax
+        out     %ax, %dx
+wait:   pause
+        mov     %es:0x1002, %ax
+        cmp     %es:0x2002, %ax
+        jne     wait
+        jmp     again
+        .org    510
+        .word   0xaa55
+EOF
+    objcopy --output-target=binary --only-section=.text "$work/scribbler.o" "$work/scribbler"
+    mv "$work/scribbler" "$SCRIBBLER"
+    rm -r "$work"
+}
+
 # 1 MiB of nothing behind a boot sector of `cli; hlt; jmp -4`: the guest sleeps for good and costs no CPU.
 write_template() {
     [[ -s $TEMPLATE ]] && return
@@ -582,6 +624,7 @@ ensure_state() {
     write_rom
     write_template
     write_chatter
+    write_scribbler
 }
 
 make_image() { [[ -e $1 ]] || cp --preserve=mode --sparse=always "$TEMPLATE" "$1"; }
@@ -628,7 +671,7 @@ domain_xml() {
     local uuid='' title='' description='' metadata=''
     shift
     while (($#)); do
-        [[ $1 == --@(balloon|busy|chatter) || $# -ge 2 ]] || die "xml: unknown option or missing value: $1"
+        [[ $1 == --@(balloon|busy|chatter|scribbler) || $# -ge 2 ]] || die "xml: unknown option or missing value: $1"
         case $1 in
         --disks) disks=$(take_count "$1" "$2" 0 26) ;;
         --nics) nics=$(take_count "$1" "$2" 0 99) ;;
@@ -643,8 +686,8 @@ domain_xml() {
             balloon=virtio
             set -- "$1" "$@" # takes no value, and two words are shifted away
             ;;
-        --busy | --chatter)
-            [[ $does == nothing ]] || die "xml: a guest does one thing: --busy or --chatter"
+        --busy | --chatter | --scribbler)
+            [[ $does == nothing ]] || die "xml: a guest does one thing: --busy, --chatter or --scribbler"
             does=${1#--}
             set -- "$1" "$@"
             ;;
@@ -689,6 +732,7 @@ EOF
         case $does in
         busy) printf '\xeb\xfe' | dd of="$dir/disk-$i.img" conv=notrunc status=none ;; # jmp to itself
         chatter) dd if="$CHATTER" of="$dir/disk-$i.img" conv=notrunc status=none ;;
+        scribbler) dd if="$SCRIBBLER" of="$dir/disk-$i.img" conv=notrunc status=none ;;
         esac
         cat <<EOF
     <disk type='file' device='disk'>
