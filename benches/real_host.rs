@@ -6,6 +6,7 @@
 
 #[path = "support/chosen.rs"]
 mod chosen;
+#[allow(dead_code)] // Nothing is sent but requests without bodies.
 #[path = "support/client.rs"]
 mod client;
 

@@ -42,7 +42,17 @@ impl Client {
     /// Asks, and returns when the last byte of the answer is here.
     pub(crate) fn get(&mut self, path: &str, gzip: bool) -> io::Result<Answer<'_>> {
         let encoding = if gzip { "accept-encoding: gzip\r\n" } else { "" };
-        self.stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{encoding}\r\n").as_bytes())?;
+        self.ask(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{encoding}\r\n"))
+    }
+
+    /// The same with a body.
+    pub(crate) fn post(&mut self, path: &str, body: &str) -> io::Result<Answer<'_>> {
+        let length = body.len();
+        self.ask(&format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {length}\r\n\r\n{body}"))
+    }
+
+    fn ask(&mut self, request: &str) -> io::Result<Answer<'_>> {
+        self.stream.write_all(request.as_bytes())?;
         self.filled = 0;
         let (status, framing, head) = loop {
             self.read()?;

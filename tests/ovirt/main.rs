@@ -3,6 +3,10 @@
 //! `VIRTSTATD_BLESS=1 cargo test --test ovirt` writes the golden files anew; look at the difference before you commit it.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../support/mod.rs"]
+mod support;
+
+mod agreement;
 mod golden;
 mod made;
 mod rates;

@@ -1,0 +1,412 @@
+//! Real guests: what the service says in VDSM's words lies between what VDSM's own formulas give for what `virsh domstats` said
+//! before and after. The formulas are written here anew.
+
+use std::collections::{BTreeMap, HashMap};
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use crate::support::daemon::{Daemon, config_file};
+use crate::support::lab::{self, GUESTS, Lab, guest, virsh};
+use crate::support::traffic::Traffic;
+use crate::support::wait_for;
+
+/// Guests that do something, beside idle ones; with these there are 20.
+const CROWD: &[(&str, &[&str])] = &[
+    ("write-1", &["--scribbler"]),
+    ("write-2", &["--scribbler", "--disks", "2", "--iothreads", "1"]),
+    ("busy-1", &["--busy", "--vcpus", "2"]),
+    ("chat-1", &["--chatter", "--nics", "2"]),
+    ("balloon", &["--balloon"]),
+    ("paused", &[]),
+    ("limited", &["--scribbler"]),
+];
+
+/// What libvirt shows is read in ticks there.
+const TICK_NS: f64 = 20_000_000.0;
+
+/// One `virsh domstats`, by guest and key, and when it began and ended.
+struct Seen {
+    begin: SystemTime,
+    end: SystemTime,
+    guests: HashMap<String, HashMap<String, String>>,
+}
+
+fn domstats() -> Seen {
+    let begin = SystemTime::now();
+    let text = virsh(&["domstats", "--nowait", "--raw"]);
+    let end = SystemTime::now();
+    let mut guests: HashMap<String, HashMap<String, String>> = HashMap::new();
+    let mut name = String::new();
+    for line in text.lines() {
+        if let Some(domain) = line.strip_prefix("Domain: ") {
+            domain.trim_matches('\'').clone_into(&mut name);
+        } else if let Some((key, value)) = line.trim().split_once('=') {
+            guests.entry(name.clone()).or_default().insert(key.to_owned(), value.to_owned());
+        }
+    }
+    Seen { begin, end, guests }
+}
+
+impl Seen {
+    fn number(&self, guest: &str, key: &str) -> Option<f64> {
+        self.guests.get(guest)?.get(key)?.parse().ok()
+    }
+
+    /// The number of a device in this reply.
+    fn index(&self, guest: &str, of: &str, name: &str) -> Option<usize> {
+        let it = self.guests.get(guest)?;
+        (0..64).find(|n| it.get(&format!("{of}.{n}.name")).is_some_and(|found| found == name))
+    }
+
+    /// A counter of a device.
+    fn device(&self, guest: &str, of: &str, name: &str, key: &str) -> Option<f64> {
+        self.number(guest, &format!("{of}.{}.{key}", self.index(guest, of, name)?))
+    }
+}
+
+/// What was seen at many moments.
+struct Course(Vec<Seen>);
+
+impl Course {
+    /// The least and the most that a counter can have been at that moment: what was last seen before it, and first after it.
+    fn at(&self, moment: SystemTime, of: impl Fn(&Seen) -> Option<f64>) -> Option<(f64, f64)> {
+        let before = self.0.iter().filter(|seen| seen.end <= moment).filter_map(&of).next_back()?;
+        // A sample is told to the millisecond.
+        let after = self.0.iter().filter(|seen| seen.begin >= moment + Duration::from_millis(1)).find_map(&of)?;
+        Some((before, after))
+    }
+}
+
+/// A record in VDSM's words, and when what it is made from was asked for: by group, the newest sample and the one before it.
+struct Told {
+    record: Value,
+    newest: HashMap<&'static str, SystemTime>,
+    previous: HashMap<&'static str, SystemTime>,
+}
+
+const SAMPLED: [&str; 4] = ["cpu", "interface", "block", "balloon"];
+
+fn times(daemon: &Daemon) -> HashMap<String, HashMap<&'static str, SystemTime>> {
+    let list = daemon.get("/api/v1/domains?state=running,paused").json();
+    let domains = list["domains"].as_array().unwrap().iter();
+    domains
+        .map(|domain| {
+            let at = |group: &str| {
+                domain["samples"][group]["sampled_at"].as_str().map(|at| humantime::parse_rfc3339(at).unwrap())
+            };
+            let times = SAMPLED.iter().filter_map(|group| Some((*group, at(group)?))).collect();
+            (domain["name"].as_str().unwrap().to_owned(), times)
+        })
+        .collect()
+}
+
+fn vms(daemon: &Daemon) -> HashMap<String, Value> {
+    let answer = daemon.get("/api/v1/vdsm/vms").json();
+    let list = answer.as_array().unwrap().iter();
+    list.map(|vm| (vm["vmName"].as_str().unwrap().to_owned(), vm.clone())).collect()
+}
+
+/// Watches libvirt and the service side by side until each group of each guest was sampled twice more, and gives both.
+fn watch(daemon: &Daemon, guests: usize) -> (Course, HashMap<String, Told>) {
+    let mut course = Course(vec![domstats()]);
+    let begin = SystemTime::now();
+    let mut previous: HashMap<(String, &str), SystemTime> = HashMap::new();
+    let mut newest: HashMap<(String, &str), SystemTime> = HashMap::new();
+    loop {
+        let before = times(daemon);
+        let vms = vms(daemon);
+        let after = times(daemon);
+        course.0.push(domstats());
+        for (name, groups) in &before {
+            for (group, at) in groups {
+                let last = newest.insert((name.clone(), group), *at);
+                if let Some(last) = last.filter(|last| last != at) {
+                    previous.insert((name.clone(), group), last);
+                }
+            }
+        }
+        // The answer is of the samples before it, if no others came meanwhile.
+        let whole = |key: &(String, &str)| previous.get(key).is_some_and(|at| *at > begin);
+        let keys = before.iter().flat_map(|(name, groups)| groups.keys().map(|group| (name.clone(), *group)));
+        if before == after && before.len() == guests && keys.into_iter().all(|key| whole(&key)) {
+            course.0.push(domstats());
+            let of = |map: &HashMap<(String, &'static str), SystemTime>, name: &str| {
+                SAMPLED.iter().filter_map(|group| Some((*group, *map.get(&(name.to_owned(), group))?))).collect()
+            };
+            let told = vms.into_iter().map(|(name, record)| {
+                let (newest, previous) = (of(&newest, &name), of(&previous, &name));
+                (name, Told { record, newest, previous })
+            });
+            return (course, told.collect());
+        }
+        assert!(begin.elapsed().unwrap() < Duration::from_secs(90), "no two samples of all: {before:?}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Collects what does not agree, and counts what was compared.
+#[derive(Default)]
+struct Verdict {
+    wrong: Vec<String>,
+    compared: BTreeMap<String, usize>,
+}
+
+impl Verdict {
+    fn note(&mut self, guest: &str, field: &str, is_so: bool, what: impl FnOnce() -> String) {
+        // Devices differ in their names alone.
+        let kind = field.split('[').next().unwrap().to_owned()
+            + field.rsplit(']').next().filter(|_| field.contains(']')).unwrap_or("");
+        *self.compared.entry(kind).or_default() += 1;
+        if !is_so {
+            self.wrong.push(format!("{guest}: {field}: {}", what()));
+        }
+    }
+
+    fn same(&mut self, guest: &str, field: &str, told: &Value, expected: &Value) {
+        self.note(guest, field, told == expected, || format!("{told}, not {expected}"));
+    }
+
+    /// A number in a string, between two others.
+    fn between(&mut self, guest: &str, field: &str, told: &Value, limits: Option<(f64, f64)>, slack: f64) {
+        let number = told.as_str().and_then(|text| text.parse::<f64>().ok());
+        let is_so = match (number, limits) {
+            (Some(number), Some((low, high))) => low - slack <= number && number <= high + slack,
+            // What libvirt does not say, we do not either.
+            (None, None) => told.is_null(),
+            _ => false,
+        };
+        self.note(guest, field, is_so, || format!("{told}, not in {limits:?}"));
+    }
+}
+
+/// From what a counter can have been at both moments, how fast it can have grown.
+fn rate(first: (f64, f64), second: (f64, f64), seconds: f64) -> (f64, f64) {
+    ((second.0 - first.1).max(0.0) / seconds, (second.1 - first.0).max(0.0) / seconds)
+}
+
+struct Comparison<'a> {
+    name: &'a str,
+    course: &'a Course,
+    told: &'a Told,
+}
+
+impl Comparison<'_> {
+    /// What a counter can have been at the newest sample of a group.
+    fn newest(&self, group: &str, of: impl Fn(&Seen) -> Option<f64>) -> Option<(f64, f64)> {
+        self.course.at(self.told.newest[group], of)
+    }
+
+    /// How fast a counter can have grown between both samples.
+    fn rate(&self, group: &str, of: impl Fn(&Seen) -> Option<f64> + Copy) -> Option<(f64, f64)> {
+        let (first, second) = (self.told.previous[group], self.told.newest[group]);
+        let elapsed = second.duration_since(first).unwrap().as_secs_f64();
+        Some(rate(self.course.at(first, of)?, self.course.at(second, of)?, elapsed))
+    }
+
+    fn cpu(&self, verdict: &mut Verdict) {
+        let (name, record) = (self.name, &self.told.record);
+        let guest = |key: &'static str| move |seen: &Seen| seen.number(name, key);
+        let work = |seen: &Seen| Some(seen.number(name, "cpu.user")? + seen.number(name, "cpu.system")?);
+        verdict.between(name, "cpuUsage", &record["cpuUsage"], self.newest("cpu", work), TICK_NS);
+        let percent = |rate: (f64, f64)| (rate.0 * 100.0 / 1e9, rate.1 * 100.0 / 1e9);
+        let elapsed = self.told.newest["cpu"].duration_since(self.told.previous["cpu"]).unwrap().as_secs_f64();
+        // Two ticks at each end, and two decimals.
+        let slack = 0.005 + 2.0 * TICK_NS / elapsed * 100.0 / 1e9;
+        verdict.between(name, "cpuSys", &record["cpuSys"], self.rate("cpu", work).map(percent), slack);
+        let (time, work) = (self.rate("cpu", guest("cpu.time")).unwrap(), self.rate("cpu", work).unwrap());
+        let user = percent(((time.0 - work.1).max(0.0), (time.1 - work.0).max(0.0)));
+        verdict.between(name, "cpuUser", &record["cpuUser"], Some(user), 2.0 * slack);
+        verdict.same(name, "cpuActual", &record["cpuActual"], &true.into());
+        let vcpus = self.course.0[0].guests[name]["vcpu.current"].clone();
+        verdict.same(name, "vcpuCount", &record["vcpuCount"], &vcpus.into());
+        let scheduler = virsh(&["schedinfo", name]);
+        let parameter = |key: &str| {
+            let line = scheduler.lines().find(|line| line.split(':').next().is_some_and(|found| found.trim() == key));
+            line.unwrap().split(':').nth(1).unwrap().trim().to_owned()
+        };
+        verdict.same(name, "vcpuQuota", &record["vcpuQuota"], &parameter("vcpu_quota").into());
+        let period: u64 = parameter("vcpu_period").parse().unwrap();
+        verdict.same(name, "vcpuPeriod", &record["vcpuPeriod"], &period.into());
+    }
+
+    fn network(&self, verdict: &mut Verdict, xml: &roxmltree::Document<'_>) {
+        let name = self.name;
+        let told = self.told.record["network"].as_object().unwrap();
+        let described: Vec<_> = xml.descendants().filter(|node| node.has_tag_name("interface")).collect();
+        verdict.note(name, "network", told.len() == described.len(), || format!("{} NICs", told.len()));
+        for nic in described {
+            let child = |tag: &str, attribute: &str| {
+                nic.children().find(|node| node.has_tag_name(tag)).and_then(|node| node.attribute(attribute)).unwrap()
+            };
+            let device = child("target", "dev");
+            let Some(told) = told.get(device) else {
+                verdict.wrong.push(format!("{name}: {device} is not there"));
+                continue;
+            };
+            let field = |field: &str| format!("network[{device}].{field}");
+            for (ours, key) in [
+                ("rx", "rx.bytes"),
+                ("tx", "tx.bytes"),
+                ("rxErrors", "rx.errs"),
+                ("txErrors", "tx.errs"),
+                ("rxDropped", "rx.drop"),
+                ("txDropped", "tx.drop"),
+            ] {
+                let limits = self.newest("interface", |seen| seen.device(name, "net", device, key));
+                verdict.between(name, &field(ours), &told[ours], limits, 0.0);
+            }
+            verdict.same(name, &field("name"), &told["name"], &device.into());
+            verdict.same(name, &field("macAddr"), &told["macAddr"], &child("mac", "address").into());
+            verdict.same(name, &field("speed"), &told["speed"], &"1000".into());
+            verdict.same(name, &field("state"), &told["state"], &"unknown".into());
+            // Seconds since boot are of another clock; its distance to this one is the same for all.
+            let now: f64 = std::fs::read_to_string("/proc/uptime").unwrap().split(' ').next().unwrap().parse().unwrap();
+            let age = self.told.newest["interface"].elapsed().unwrap().as_secs_f64();
+            let sampled = told["sampleTime"].as_f64().unwrap();
+            verdict.note(name, &field("sampleTime"), (now - age - sampled).abs() < 0.1, || {
+                format!("{sampled}, not {}", now - age)
+            });
+        }
+    }
+
+    fn disks(&self, verdict: &mut Verdict) {
+        let name = self.name;
+        let told = self.told.record["disks"].as_object().unwrap();
+        let count = self.course.0[0].guests[name]["block.count"].parse::<usize>().unwrap();
+        verdict.note(name, "disks", told.len() == count, || format!("{} disks, not {count}", told.len()));
+        for (target, told) in told {
+            let key = |key: &'static str| move |seen: &Seen| seen.device(name, "block", target, key);
+            let field = |field: &str| format!("disks[{target}].{field}");
+            for (ours, theirs) in [
+                ("readOps", "rd.reqs"),
+                ("writeOps", "wr.reqs"),
+                ("readBytes", "rd.bytes"),
+                ("writtenBytes", "wr.bytes"),
+            ] {
+                verdict.between(name, &field(ours), &told[ours], self.newest("block", key(theirs)), 0.0);
+            }
+            for (ours, theirs) in [("readRate", "rd.bytes"), ("writeRate", "wr.bytes")] {
+                verdict.between(name, &field(ours), &told[ours], self.rate("block", key(theirs)), 1e-6);
+            }
+            for (ours, requests, times) in [
+                ("readLatency", "rd.reqs", "rd.times"),
+                ("writeLatency", "wr.reqs", "wr.times"),
+                ("flushLatency", "fl.reqs", "fl.times"),
+            ] {
+                let grown = |of| self.rate("block", key(of)).unwrap();
+                let (requests, time) = (grown(requests), grown(times));
+                if requests.1 == 0.0 {
+                    verdict.same(name, &field(ours), &told[ours], &"0".into());
+                } else {
+                    let most = if requests.0 > 0.0 { time.1 / requests.0 } else { f64::INFINITY };
+                    verdict.between(name, &field(ours), &told[ours], Some((time.0 / requests.1, most)), 1e-6);
+                }
+            }
+            // Sizes that do not change.
+            let image = self.course.0[0].index(name, "block", target).unwrap();
+            let path = &self.course.0[0].guests[name][&format!("block.{image}.path")];
+            let length = std::fs::metadata(path).unwrap().len().to_string();
+            verdict.same(name, &field("apparentsize"), &told["apparentsize"], &length.into());
+            verdict.between(name, &field("truesize"), &told["truesize"], self.newest("block", key("physical")), 0.0);
+        }
+    }
+
+    fn memory(&self, verdict: &mut Verdict, xml: &roxmltree::Document<'_>) {
+        let (name, record) = (self.name, &self.told.record);
+        let text = |tag: &str| xml.descendants().find(|node| node.has_tag_name(tag)).unwrap().text().unwrap();
+        let told = &record["balloonInfo"];
+        let balloon = |field: &str| told[field].clone();
+        verdict.same(name, "balloonInfo.balloon_max", &balloon("balloon_max"), &text("memory").into());
+        verdict.same(name, "balloonInfo.balloon_min", &balloon("balloon_min"), &"0".into());
+        verdict.same(name, "balloonInfo.balloon_target", &balloon("balloon_target"), &text("currentMemory").into());
+        verdict.same(name, "balloonInfo.ballooning_enabled", &balloon("ballooning_enabled"), &true.into());
+        let current = self.newest("balloon", |seen| seen.number(name, "balloon.current"));
+        verdict.between(name, "balloonInfo.balloon_cur", &balloon("balloon_cur"), current, 0.0);
+        // No system runs in these guests that would tell of its memory.
+        verdict.same(name, "memoryStats", &record["memoryStats"], &Value::Null);
+    }
+
+    fn machine(&self, verdict: &mut Verdict, xml: &roxmltree::Document<'_>) {
+        let (name, record) = (self.name, &self.told.record);
+        let root = xml.root_element();
+        let uuid = root.children().find(|node| node.has_tag_name("uuid")).unwrap().text().unwrap();
+        let state = &self.course.0[0].guests[name]["state.state"];
+        let status = if state == "3" { "Paused" } else { "Up" };
+        let domain_type = root.attribute("type").unwrap();
+        for (field, expected) in [
+            ("vmId", uuid),
+            ("status", status),
+            ("vmType", domain_type),
+            ("kvmEnable", if domain_type == "kvm" { "true" } else { "false" }),
+            ("acpiEnable", "true"),
+            ("timeOffset", "0"),
+            ("monitorResponse", "0"),
+        ] {
+            verdict.same(name, field, &record[field], &expected.into());
+        }
+        verdict.same(name, "displayInfo", &record["displayInfo"], &Value::Array(Vec::new()));
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", lab::pid(name))).unwrap();
+        let ticks: f64 = stat.rsplit(')').next().unwrap().split_whitespace().nth(19).unwrap().parse().unwrap();
+        let uptime: f64 = std::fs::read_to_string("/proc/uptime").unwrap().split(' ').next().unwrap().parse().unwrap();
+        let age = uptime - ticks / rustix::param::clock_ticks_per_second() as f64;
+        verdict.between(name, "elapsedTime", &record["elapsedTime"], Some((age - 5.0, age)), 0.0);
+        let limits: Vec<_> = xml.descendants().filter(|node| node.has_tag_name("iotune")).collect();
+        let told = record["ioTune"].as_array().map_or(0, Vec::len);
+        verdict.note(name, "ioTune", told == limits.len(), || format!("{told}, not {}", limits.len()));
+    }
+}
+
+fn crowd(lab: &mut Lab) -> Vec<String> {
+    let mut names: Vec<String> = (1..=GUESTS - CROWD.len()).map(guest).collect();
+    for (name, options) in CROWD {
+        lab.create(name, options);
+        names.push((*name).to_owned());
+    }
+    virsh(&["suspend", "paused"]);
+    virsh(&["schedinfo", "limited", "--live", "--set", "vcpu_quota=50000"]);
+    virsh(&["blkdeviotune", "limited", "vda", "--live", "--total-iops-sec", "500"]);
+    names
+}
+
+#[test]
+fn twenty_guests_are_told_of_as_vdsm_would() {
+    let Some(mut lab) = lab::enter_with(GUESTS - CROWD.len()) else { return };
+    let names = crowd(&mut lab);
+    assert_eq!(names.len(), 20);
+    let _traffic = Traffic::to(&["chat-1-n0", "lab-001-n0"].map(str::to_owned));
+    let (_directory, path) =
+        config_file("[sampling]\nperiod = '3s'\n[sampling.periods]\nblock-info = '3s'\nkernel = '3s'\n");
+    let daemon = Daemon::start(&["--config", &path]);
+    daemon.wait_ready();
+    // Limits that are set while a guest runs show once its XML was read again.
+    wait_for("the limits", || vms(&daemon)["limited"].get("ioTune").map(|_| ()));
+    let (course, told) = watch(&daemon, names.len());
+    let mut verdict = Verdict::default();
+    for name in &names {
+        let xml = virsh(&["dumpxml", name]);
+        let xml = roxmltree::Document::parse(&xml).unwrap();
+        let it = Comparison { name, course: &course, told: &told[name] };
+        it.machine(&mut verdict, &xml);
+        it.cpu(&mut verdict);
+        it.memory(&mut verdict, &xml);
+        it.network(&mut verdict, &xml);
+        it.disks(&mut verdict);
+    }
+    for (field, count) in &verdict.compared {
+        eprintln!("{count:4} x {field}");
+    }
+    assert!(verdict.wrong.is_empty(), "{} do not agree:\n{}", verdict.wrong.len(), verdict.wrong.join("\n"));
+    // There was something to compare.
+    let number = |name: &str, of: &[&str]| {
+        let value = of.iter().fold(&told[name].record, |value, key| &value[*key]);
+        value.as_str().and_then(|text| text.parse::<f64>().ok()).unwrap_or_else(|| panic!("{name}: {of:?} is {value}"))
+    };
+    assert!(number("write-1", &["disks", "vda", "readRate"]) > 100.0);
+    assert!(number("write-2", &["disks", "vda", "writeLatency"]) > 1000.0);
+    assert!(number("busy-1", &["cpuSys"]) > 1.0);
+    assert!(number("chat-1", &["network", "chat-1-n0", "tx"]) > 1000.0);
+    assert_eq!(told["limited"].record["ioTune"][0]["ioTune"]["total_iops_sec"], "500");
+    assert_eq!(told["limited"].record["vcpuQuota"], "50000");
+}
