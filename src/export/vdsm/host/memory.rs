@@ -3,7 +3,7 @@
 use super::super::table::{self, Field, Json, Record, Row};
 use super::super::text::Slot;
 use super::{Host, Machine, field};
-use crate::model::host::{Hugepages, Ksm, NumaNode};
+use crate::model::host::{HostSample, Hugepages, Ksm, Memory, NumaNode};
 
 /// Bytes become MiB by so many bits.
 const MIB: u32 = 20;
@@ -42,9 +42,13 @@ pub(super) static FIELDS: &[Field<Host>] = &[
         "\"always\", \"madvise\" or \"never\": the word in brackets in /sys/kernel/mm/transparent_hugepage/enabled.",
         |host, slot| slot.text(host.newest.transparent_hugepages.mode.as_deref()?),
     ),
-    field("numaNodeMemFree", Json::Map, "", "A record for each NUMA node, by its number.", |host, slot| {
-        slot.map(NODE, host.newest.numa_nodes.iter().map(|node| (node.node.to_string(), node)))
-    }),
+    field(
+        "numaNodeMemFree",
+        Json::Map,
+        "",
+        "A record for each NUMA node, by its number; a host without NUMA is node 0.",
+        |host, slot| slot.map(NODE, nodes(host.newest).into_iter().map(|node| (node.number.to_string(), node))),
+    ),
     field(
         "ksmState",
         Json::Boolean,
@@ -82,9 +86,9 @@ pub(super) static FIELDS: &[Field<Host>] = &[
 
 pub(super) fn records() -> [(&'static str, &'static str, Vec<Row>); 3] {
     [
-        ("hugepages", "each size, in KiB", table::rows(POOL)),
-        ("numaNodeMemFree", "each NUMA node", table::rows(NODE)),
-        ("numaNodeMemFree.hugepages", "each size, in KiB", table::rows(NODE_POOL)),
+        ("HostStats.hugepages", "each size, in KiB", table::rows(POOL)),
+        ("HostStats.numaNodeMemFree", "each NUMA node", table::rows(NODE)),
+        ("HostStats.numaNodeMemFree.hugepages", "each size, in KiB", table::rows(NODE_POOL)),
     ]
 }
 
@@ -137,7 +141,29 @@ const fn pages(
 pub(super) enum NodeRecord {}
 
 impl Record for NodeRecord {
-    type Of<'a> = &'a NumaNode;
+    type Of<'a> = Node<'a>;
+}
+
+pub(super) struct Node<'a> {
+    number: u32,
+    free_bytes: Option<u64>,
+    total_bytes: Option<u64>,
+    hugepages: &'a [Hugepages],
+}
+
+/// A host without NUMA is one node, for libvirt as well.
+fn nodes<'a>(host: &'a HostSample) -> Vec<Node<'a>> {
+    if host.numa_nodes.is_empty() {
+        let Memory { free_bytes, total_bytes, .. } = host.memory;
+        return vec![Node { number: 0, free_bytes, total_bytes, hugepages: &host.hugepages }];
+    }
+    let node = |it: &'a NumaNode| Node {
+        number: it.node,
+        free_bytes: it.memory_free_bytes,
+        total_bytes: it.memory_total_bytes,
+        hugepages: &it.hugepages,
+    };
+    host.numa_nodes.iter().map(node).collect()
 }
 
 static NODE: &[Field<NodeRecord>] = &[
@@ -146,7 +172,7 @@ static NODE: &[Field<NodeRecord>] = &[
         json: Json::String,
         unit: "MiB",
         what: "`MemFree` of the node: what caches take is not free here.",
-        write: |node, slot| slot.quoted(node.memory_free_bytes? >> MIB),
+        write: |node, slot| slot.quoted(node.free_bytes? >> MIB),
     },
     Field {
         name: "memPercent",
@@ -154,7 +180,7 @@ static NODE: &[Field<NodeRecord>] = &[
         unit: "%",
         what: "100 less the whole percent of its memory that is free; 100 of a node without memory.",
         write: |node, slot| {
-            let (free, total) = (node.memory_free_bytes? >> MIB, node.memory_total_bytes? >> MIB);
+            let (free, total) = (node.free_bytes? >> MIB, node.total_bytes? >> MIB);
             slot.number(if total == 0 { 100 } else { used_percent(free, total)? })
         },
     },
@@ -163,7 +189,7 @@ static NODE: &[Field<NodeRecord>] = &[
         json: Json::Map,
         unit: "",
         what: "A record for each size of huge pages, by the size in KiB.",
-        write: |node, slot| slot.map(NODE_POOL, pools(&node.hugepages)),
+        write: |node, slot| slot.map(NODE_POOL, pools(node.hugepages)),
     },
 ];
 

@@ -122,10 +122,10 @@ pub(super) fn records() -> Vec<(&'static str, &'static str, Vec<Row>)> {
     let all = [GENERAL, cpu::FIELDS, memory::FIELDS, counts::FIELDS, network::FIELDS];
     let mut records = vec![
         ("HostStats", "the host", all.into_iter().flat_map(table::rows).collect()),
-        ("diskStats", "each path that is watched", table::rows(SPACE)),
-        ("cpuStatistics", "each CPU that is online, by its number", table::rows(cpu::CPU)),
+        ("HostStats.diskStats", "each path that is watched", table::rows(SPACE)),
+        ("HostStats.cpuStatistics", "each CPU that is online, by its number", table::rows(cpu::CPU)),
     ];
     records.extend(memory::records());
-    records.push(("network", "each link, by its name", table::rows(network::LINK)));
+    records.push(("HostStats.network", "each link, by its name", table::rows(network::LINK)));
     records
 }

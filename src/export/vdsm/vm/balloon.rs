@@ -39,8 +39,8 @@ pub(super) static FIELDS: &[Field<Vm>] = &[
 
 pub(super) fn records() -> [(&'static str, &'static str, Vec<Row>); 2] {
     [
-        ("memoryStats", "what the guest says of its memory", table::rows(STATS)),
-        ("balloonInfo", "the balloon", table::rows(BALLOON)),
+        ("RunningVmStats.memoryStats", "what the guest says of its memory", table::rows(STATS)),
+        ("RunningVmStats.balloonInfo", "the balloon", table::rows(BALLOON)),
     ]
 }
 

@@ -124,14 +124,22 @@ pub(super) fn records() -> Vec<(&'static str, &'static str, Vec<Row>)> {
     let exited = [HEAD, machine::EXITED].into_iter().flat_map(table::rows).collect();
     let mut records = vec![
         ("RunningVmStats", "a VM that runs, or is paused, or starts", running),
-        ("displayInfo", "each `<graphics>` of the XML", table::rows(machine::DISPLAY)),
-        ("watchdogEvent", "the last time that the watchdog fired", table::rows(machine::WATCHDOG)),
+        ("RunningVmStats.displayInfo", "each `<graphics>` of the XML", table::rows(machine::DISPLAY)),
+        ("RunningVmStats.watchdogEvent", "the last time that the watchdog fired", table::rows(machine::WATCHDOG)),
     ];
     records.extend(balloon::records());
     records.extend([
-        ("network", "each NIC that has a device on the host, by its name there", table::rows(network::NIC)),
-        ("disks", "each disk, CD-ROM and floppy drive, by its target in the guest", table::rows(disks::DISK)),
-        ("ioTune", "each disk with a limit", table::rows(disks::LIMITS)),
+        (
+            "RunningVmStats.network",
+            "each NIC that has a device on the host, by its name there",
+            table::rows(network::NIC),
+        ),
+        (
+            "RunningVmStats.disks",
+            "each disk, CD-ROM and floppy drive, by its target in the guest",
+            table::rows(disks::DISK),
+        ),
+        ("RunningVmStats.ioTune", "each disk with a limit", table::rows(disks::LIMITS)),
         ("ExitedVmStats", "a VM that does not run: `status` is \"Down\"", exited),
     ]);
     records
