@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use roxmltree::Node;
 
-use super::{attribute, child, children, kib, number};
+use super::{attribute, child, kib, number};
 use crate::model::GraphicsDescription;
 
 /// Is there `<features><acpi/>`?
