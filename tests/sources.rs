@@ -1,6 +1,8 @@
 //! libvirt as a source, call by call, on a real libvirtd with real QEMU guests.
 #![allow(clippy::unwrap_used)]
 
+#[path = "sources/events.rs"]
+mod events;
 mod support;
 
 use std::collections::HashMap;
@@ -8,7 +10,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -184,33 +186,6 @@ fn a_domain_that_starts_anew_is_asked_by_its_old_handle_and_answers_as_its_new_r
     assert!(source.control(&[guest]).unwrap().is_empty());
     assert!(source.cpu_stats(&[guest]).unwrap().records.is_empty());
     assert!(source.block_counters(guest, &strings(&["vda"])).unwrap().records.is_empty());
-}
-
-#[test]
-fn events_come_when_a_guest_is_paused_even_after_a_sink_panicked() {
-    let (_turn, Some(_lab)) = (turn(), lab::enter()) else { return };
-    let guest = id("lab-013");
-    let mut source = open(SYSTEM);
-    let (unused, replaced) = mpsc::channel();
-    source.watch(Arc::new(move |event| unused.send(event).unwrap())).unwrap();
-    let (sender, events) = mpsc::channel();
-    let sink = move |event| {
-        sender.send(event).unwrap();
-        panic!("a sink that panics; this is part of the test");
-    };
-    source.watch(Arc::new(sink)).unwrap();
-    for verb in ["suspend", "resume"] {
-        virsh(&[verb, "lab-013"]);
-        let deadline = Instant::now() + PATIENCE;
-        // Others may use the laboratory too.
-        while events.recv_timeout(deadline - Instant::now()).unwrap().id != guest {}
-    }
-    assert!(matches!(replaced.try_recv(), Err(mpsc::TryRecvError::Disconnected)), "the first sink is gone");
-    drop(source);
-    // The sink goes with the connection.
-    wait_for("the sink to be freed", || {
-        matches!(events.try_recv(), Err(mpsc::TryRecvError::Disconnected)).then_some(())
-    });
 }
 
 #[test]

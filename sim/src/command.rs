@@ -298,6 +298,14 @@ pub enum Happening {
     MigrateOut,
     MigrateIn,
     Metadata,
+    /// Its watchdog fires; told, and nothing else.
+    Watchdog,
+    /// Somebody connects to its graphics; told, and nothing else.
+    Connect,
+    /// Who connected to its graphics leaves.
+    Disconnect,
+    /// It sets its clock; told, and nothing else.
+    SetClock,
 }
 
 /// One thing that happens.

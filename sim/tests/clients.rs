@@ -246,6 +246,15 @@ fn virsh_hears_events() {
         ),
         (Happening::Resume, vec!["event 'lifecycle' for domain 'NAME': Resumed Unpaused"]),
         (Happening::Metadata, vec!["event 'metadata-change' for domain 'NAME': type title, uri "]),
+        (Happening::Watchdog, vec!["event 'watchdog' for domain 'NAME': reset"]),
+        (Happening::SetClock, vec!["event 'rtc-change' for domain 'NAME': 3600"]),
+        (
+            Happening::Connect,
+            vec![
+                "event 'graphics' for domain 'NAME': connect local[IPv4 127.0.0.1 5900] remote[IPv4 192.0.2.7 40564] none",
+            ],
+        ),
+        (Happening::Disconnect, vec!["event 'graphics' for domain 'NAME': disconnect "]),
         (Happening::AttachDisk, vec!["event 'device-added' for domain 'NAME': "]),
         (Happening::DetachDisk, vec!["event 'device-removed' for domain 'NAME': "]),
         (

@@ -12,6 +12,7 @@ mod pages;
 mod space;
 mod stat;
 mod storage;
+mod threads;
 
 pub use figures::HostFigures;
 pub use space::FileSystems;

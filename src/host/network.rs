@@ -47,6 +47,7 @@ struct Set {
     turn: u64,
     operational_state: Option<Box<str>>,
     speed_bits_per_second: Option<u64>,
+    duplex: Option<Box<str>>,
     mtu_bytes: Option<u64>,
 }
 
@@ -164,12 +165,20 @@ impl Network {
                 turn: self.turn,
                 operational_state: state,
                 speed_bits_per_second: speed.map(|megabits| megabits * 1_000_000),
+                duplex: duplex(files.text(&path.join("duplex")).unwrap_or_default()),
                 mtu_bytes: files.number(&path.join("mtu")),
             };
         }
-        let Set { turn: _, operational_state, speed_bits_per_second, mtu_bytes } = set.clone();
-        *interface = HostInterface { operational_state, speed_bits_per_second, mtu_bytes, ..std::mem::take(interface) };
+        let Set { turn: _, operational_state, speed_bits_per_second, duplex, mtu_bytes } = set.clone();
+        *interface =
+            HostInterface { operational_state, speed_bits_per_second, duplex, mtu_bytes, ..std::mem::take(interface) };
     }
+}
+
+/// A link that is down is refused an answer, or says `unknown`.
+fn duplex(text: &str) -> Option<Box<str>> {
+    let word = text.trim_end();
+    matches!(word, "full" | "half").then(|| word.into())
 }
 
 fn interface(name: Arc<str>, (receive, transmit): (Traffic, Traffic)) -> HostInterface {
@@ -213,9 +222,11 @@ mod tests {
             ("class/net/eno1/uevent", "INTERFACE=eno1\nIFINDEX=2\n"),
             ("class/net/eno1/operstate", "up\n"),
             ("class/net/eno1/speed", "25000\n"),
+            ("class/net/eno1/duplex", "full\n"),
             ("class/net/eno1/mtu", "9000\n"),
             ("class/net/bond0/uevent", "DEVTYPE=bond\n"),
             ("class/net/bond0/speed", "-1\n"),
+            ("class/net/bond0/duplex", "unknown\n"),
             ("class/net/br0/uevent", "DEVTYPE=bridge\n"),
             ("class/net/br0/speed", "4294967295\n"),
             ("class/net/eno1.5/uevent", "DEVTYPE=vlan\n"),
@@ -229,13 +240,14 @@ mod tests {
             name: "eno1".into(),
             operational_state: Some("up".into()),
             speed_bits_per_second: Some(25_000_000_000),
-            duplex: None,
+            duplex: Some("full".into()),
             mtu_bytes: Some(9000),
             receive: Traffic { bytes: Some(1000), packets: Some(10), errors: Some(1), drops: Some(2) },
             transmit: Traffic { bytes: Some(2000), packets: Some(20), errors: Some(7), drops: Some(8) },
         };
         assert_eq!(interfaces[1], expected);
-        assert!(interfaces[2..4].iter().all(|interface| interface.speed_bits_per_second.is_none()));
+        let says = |interface: &HostInterface| interface.speed_bits_per_second.is_some() || interface.duplex.is_some();
+        assert!(!interfaces[2..4].iter().any(says));
     }
 
     #[test]

@@ -26,8 +26,19 @@ pub(super) fn hugepages(directory: &Path, files: &mut Files) -> Vec<Hugepages> {
     pools
 }
 
+/// The pools of the host, which can be set in more ways than those of a node.
+pub(super) fn host_pools(directory: &Path, files: &mut Files) -> Vec<Hugepages> {
+    let mut pools = hugepages(directory, files);
+    for pool in &mut pools {
+        let path = directory.join(format!("hugepages-{}kB", pool.size_bytes / 1024));
+        pool.mempolicy = files.number(&path.join("nr_hugepages_mempolicy"));
+        pool.overcommit = files.number(&path.join("nr_overcommit_hugepages"));
+    }
+    pools
+}
+
 /// `None` if the kernel cannot merge.
-pub(super) fn ksm(directory: &Path, files: &mut Files) -> Option<Ksm> {
+pub(super) fn ksm(directory: &Path, page_bytes: u64, files: &mut Files) -> Option<Ksm> {
     let mut number = |file| files.number(&directory.join(file));
     let ksm = Ksm {
         run: number("run"),
@@ -36,9 +47,11 @@ pub(super) fn ksm(directory: &Path, files: &mut Files) -> Option<Ksm> {
         pages_unshared: number("pages_unshared"),
         pages_volatile: number("pages_volatile"),
         full_scans: number("full_scans"),
+        pages_to_scan: number("pages_to_scan"),
+        merge_across_nodes: number("merge_across_nodes"),
         ..Ksm::default()
     };
-    Some(ksm).filter(|ksm| *ksm != Ksm::default())
+    (ksm != Ksm::default()).then_some(Ksm { page_bytes, ..ksm })
 }
 
 /// The word in brackets: `always [madvise] never`.
@@ -85,14 +98,26 @@ mod tests {
         ];
         assert_eq!(pools, expected);
         assert_eq!(hugepages(&tree.path().join("nowhere"), &mut Files::default()), []);
+        tree.write("hugepages-2048kB/nr_hugepages_mempolicy", "512\n");
+        tree.write("hugepages-1048576kB/nr_overcommit_hugepages", "6\n");
+        let more = host_pools(tree.path(), &mut Files::default());
+        assert_eq!(more[0], Hugepages { mempolicy: Some(512), ..pools[0] });
+        assert_eq!(more[1], Hugepages { overcommit: Some(6), ..pools[1] });
     }
 
     #[test]
     fn a_kernel_without_ksm_has_none() {
-        let tree = Tree::new(&[("run", "1\n"), ("pages_sharing", "200\n"), ("full_scans", "x")]);
-        let ksm = ksm(tree.path(), &mut Files::default()).expect("it has");
+        let tree = Tree::new(&[
+            ("run", "1\n"),
+            ("pages_sharing", "200\n"),
+            ("full_scans", "x"),
+            ("pages_to_scan", "100\n"),
+            ("merge_across_nodes", "0\n"),
+        ]);
+        let ksm = ksm(tree.path(), 4096, &mut Files::default()).expect("it has");
         assert_eq!((ksm.run, ksm.pages_sharing, ksm.full_scans), (Some(1), Some(200), None));
-        assert_eq!(super::ksm(&tree.path().join("nowhere"), &mut Files::default()), None);
+        assert_eq!((ksm.pages_to_scan, ksm.merge_across_nodes, ksm.page_bytes), (Some(100), Some(0), 4096));
+        assert_eq!(super::ksm(&tree.path().join("nowhere"), 4096, &mut Files::default()), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::os::raw::c_int;
 
 use virt::sys;
 
-use crate::model::{Happened, IoError, IoErrorAction, PauseReason, StartReason, StopReason};
+use crate::model::{Happened, IoError, IoErrorAction, PauseReason, StartReason, StopReason, WatchdogAction};
 
 /// A lifecycle event, by its number and that of its detail.
 pub(super) fn lifecycle(event: c_int, detail: c_int) -> Happened {
@@ -28,6 +28,23 @@ pub(super) fn io_error(path: &str, device: &str, action: c_int, reason: &str) ->
         action: IoErrorAction::from_number(action),
         reason: said(reason),
     }))
+}
+
+/// The guest's watchdog fired.
+pub(super) fn watchdog(action: c_int) -> Happened {
+    Happened::Watchdog(WatchdogAction::from_number(action))
+}
+
+/// Somebody at that address came to the graphics, was let in, or left. A phase that is not known yet says nothing of who is
+/// there.
+pub(super) fn graphics(phase: c_int, remote: &str) -> Happened {
+    match phase.cast_unsigned() {
+        sys::VIR_DOMAIN_EVENT_GRAPHICS_CONNECT | sys::VIR_DOMAIN_EVENT_GRAPHICS_INITIALIZE => {
+            Happened::Graphics(remote.into())
+        }
+        sys::VIR_DOMAIN_EVENT_GRAPHICS_DISCONNECT => Happened::Graphics(Box::default()),
+        _ => Happened::Other,
+    }
 }
 
 #[cfg(test)]
@@ -81,6 +98,22 @@ mod tests {
         ] {
             assert_eq!(IoErrorAction::from_number(number.cast_signed()).label(), label);
         }
+        for (number, label) in [
+            (sys::VIR_DOMAIN_EVENT_WATCHDOG_NONE, "none"),
+            (sys::VIR_DOMAIN_EVENT_WATCHDOG_PAUSE, "pause"),
+            (sys::VIR_DOMAIN_EVENT_WATCHDOG_RESET, "reset"),
+            (sys::VIR_DOMAIN_EVENT_WATCHDOG_POWEROFF, "poweroff"),
+            (sys::VIR_DOMAIN_EVENT_WATCHDOG_SHUTDOWN, "shutdown"),
+            (sys::VIR_DOMAIN_EVENT_WATCHDOG_DEBUG, "debug"),
+            (sys::VIR_DOMAIN_EVENT_WATCHDOG_INJECTNMI, "inject_nmi"),
+            (7, "unknown"),
+        ] {
+            assert_eq!(
+                watchdog(number.cast_signed()),
+                Happened::Watchdog(WatchdogAction::from_number(number.cast_signed()))
+            );
+            assert_eq!(WatchdogAction::from_number(number.cast_signed()).label(), label);
+        }
     }
 
     #[test]
@@ -94,6 +127,23 @@ mod tests {
         assert_eq!(of(sys::VIR_DOMAIN_EVENT_CRASHED, 1), Happened::Panicked);
         for event in [sys::VIR_DOMAIN_EVENT_DEFINED, sys::VIR_DOMAIN_EVENT_SHUTDOWN, 99, u32::MAX] {
             assert_eq!(of(event, 0), Happened::Other);
+        }
+    }
+
+    #[test]
+    fn who_is_at_the_graphics_is_known_until_somebody_leaves() {
+        let of = |phase: u32| graphics(phase.cast_signed(), "192.0.2.1");
+        for phase in [sys::VIR_DOMAIN_EVENT_GRAPHICS_CONNECT, sys::VIR_DOMAIN_EVENT_GRAPHICS_INITIALIZE] {
+            assert_eq!(of(phase), Happened::Graphics("192.0.2.1".into()));
+        }
+        assert_eq!(of(sys::VIR_DOMAIN_EVENT_GRAPHICS_DISCONNECT), Happened::Graphics("".into()));
+        assert_eq!(of(3), Happened::Other);
+    }
+
+    #[test]
+    fn what_guests_do_often_leaves_the_inventory_alone() {
+        for what in [Happened::ClockSet(1), watchdog(1), graphics(0, "192.0.2.1")] {
+            assert!(!what.changes_inventory(), "{what:?}");
         }
     }
 

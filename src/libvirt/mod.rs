@@ -10,6 +10,7 @@ mod factory;
 mod ffi;
 mod happened;
 mod metadata;
+mod ovirt;
 mod peer;
 mod sockets;
 mod xml;

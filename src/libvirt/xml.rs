@@ -1,12 +1,14 @@
 //! What we want of a domain's XML.
 
+mod machine;
+
 use std::iter;
 use std::str::FromStr;
 
 use roxmltree::{Document, Node};
 use thiserror::Error;
 
-use super::metadata;
+use super::{metadata, ovirt};
 use crate::model::{DiskDescription, DomainDescription, NicDescription};
 
 /// XML that is no domain's.
@@ -50,9 +52,17 @@ pub fn describe(xml: &str) -> Result<DomainDescription, XmlError> {
         description: text(child(root, "description")),
         disks: each("disk").map(disk).collect(),
         nics: each("interface").map(nic).collect(),
+        acpi: machine::acpi(root),
+        clock_adjustment_s: machine::clock_adjustment(root),
+        vcpu_quota_us: machine::cpu_tuning(root, "quota"),
+        vcpu_period_us: machine::cpu_tuning(root, "period"),
+        graphics: each("graphics").map(machine::graphics).collect(),
+        balloons: u32::try_from(each("memballoon").count()).unwrap_or(u32::MAX),
+        nvdimm_kib: each("memory").map(machine::nvdimm_kib).fold(0, u64::saturating_add),
+        devices_hash: devices.map(machine::hash),
+        ovirt: metadata.and_then(ovirt::read).map(Box::new),
         openstack: metadata.and_then(metadata::openstack),
         metadata: metadata.map(metadata::all).unwrap_or_default(),
-        ..DomainDescription::default()
     })
 }
 
@@ -71,8 +81,8 @@ fn disk(disk: Node<'_, '_>) -> DiskDescription {
         source_protocol: attribute(source, "protocol"),
         serial: text(child(disk, "serial")).unwrap_or_default(),
         backing: backing(disk),
+        io_limits: machine::io_limits(disk),
         disk_type,
-        ..DiskDescription::default()
     }
 }
 
@@ -121,7 +131,7 @@ fn kib(node: Option<Node<'_, '_>>) -> Option<u64> {
     number(node.text())
 }
 
-fn number<T: FromStr>(text: Option<&str>) -> Option<T> {
+pub(super) fn number<T: FromStr>(text: Option<&str>) -> Option<T> {
     text?.trim().parse().ok()
 }
 

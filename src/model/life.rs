@@ -34,6 +34,9 @@ pub enum Happened {
     Watchdog(WatchdogAction),
     /// Somebody connected to its graphics from that address; an empty one: somebody left.
     Graphics(Box<str>),
+    /// The guest set its clock, to so many seconds from what its `<clock>` goes by. Guests that keep theirs by the network do
+    /// it all the time, so it must cost nothing.
+    ClockSet(i64),
     /// It was defined or undefined, got or lost a device, its title or metadata changed, or what libvirt may yet invent.
     Other,
 }
@@ -42,7 +45,7 @@ impl Happened {
     /// May the list of domains, or the XML of this one, say something new after it?
     #[must_use]
     pub fn changes_inventory(&self) -> bool {
-        !matches!(self, Self::IoError(_) | Self::Watchdog(_) | Self::Graphics(_))
+        !matches!(self, Self::IoError(_) | Self::Watchdog(_) | Self::Graphics(_) | Self::ClockSet(_))
     }
 }
 

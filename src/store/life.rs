@@ -28,6 +28,9 @@ pub struct Life {
     pub panics: u64,
     /// Errors of its disks.
     pub io_errors: u64,
+    /// What the guest set its clock to in its newest run, as seconds from what its `<clock>` goes by; `None` if it was not heard
+    /// to.
+    pub clock_offset_s: Option<i64>,
     /// Why it was paused and stopped; `None` while it never was. Most never are.
     pub history: Option<Arc<History>>,
 }
@@ -111,12 +114,19 @@ impl Life {
             }
             Happened::Watchdog(action) => self.history().last_watchdog = Some((*action, at)),
             Happened::Graphics(client) => self.history().graphics_client = Some(client.clone()),
+            Happened::ClockSet(offset) => self.clock_offset_s = Some(*offset),
             Happened::Started(_) | Happened::Resumed | Happened::Other => {}
         }
     }
 
     fn history(&mut self) -> &mut History {
         Arc::make_mut(self.history.get_or_insert_default())
+    }
+
+    fn forget_client(&mut self) {
+        if let Some(history) = self.history.as_mut().filter(|history| history.graphics_client.is_some()) {
+            Arc::make_mut(history).graphics_client = None;
+        }
     }
 }
 
@@ -130,6 +140,9 @@ pub(super) struct Runs {
     told: Option<Box<Told>>,
     /// When the process of the present run started, since the host's boot.
     process: Option<Duration>,
+    /// The run that told last what goes with a run: who is at its graphics, and what its clock was set to. It may be told before
+    /// the run is listed.
+    heard: Option<RunId>,
 }
 
 #[derive(Debug, Clone)]
@@ -156,6 +169,11 @@ impl Runs {
         self.counted.retain(|counted| Some(*counted) != before);
         self.count(run, life);
         (life.start, self.process) = (None, None);
+        if run != self.heard || run == before {
+            life.forget_client();
+            // How the last run left its clock may be wanted when the run is over.
+            life.clock_offset_s = life.clock_offset_s.filter(|_| run.is_none());
+        }
         self.told = self.told.take().filter(|told| !told.is_present);
         if let Some(told) = self.told.as_mut().filter(|told| Some(told.run) == run) {
             told.is_present = true;
@@ -181,6 +199,10 @@ impl Runs {
 
     /// Takes in an event; `present` is the run that is known.
     pub(super) fn happened(&mut self, event: &DomainEvent, at: Moment, present: Option<RunId>, life: &mut Life) {
+        let goes_with_run = matches!(event.what, Happened::Graphics(_) | Happened::ClockSet(_));
+        if goes_with_run && !self.hears(event.run, present, life) {
+            return;
+        }
         life.take(&event.what, at.stamp.wall);
         // Who wakes up goes on with the run, and the process, of before.
         let (Happened::Started(reason), Some(run)) = (&event.what, event.run) else { return };
@@ -195,6 +217,17 @@ impl Runs {
         if is_present && self.process.is_none() {
             life.start = Some(Start { at: at.stamp.wall, source: StartSource::Event });
         }
+    }
+
+    /// Is what a run tells of itself not about one that is over? What the run before told is forgotten.
+    fn hears(&mut self, run: Option<RunId>, present: Option<RunId>, life: &mut Life) -> bool {
+        // Numbers of runs grow.
+        let Some(run) = run.filter(|run| present.is_none_or(|present| run.0 >= present.0)) else { return false };
+        if self.heard.replace(run) != Some(run) {
+            life.forget_client();
+            life.clock_offset_s = None;
+        }
+        true
     }
 
     /// Notes when the process of the present run started, since the host's boot.

@@ -16,6 +16,10 @@ const TARGET: Target = Target {
         "<source",
         "<target",
         "<metadata>",
+        "<graphics",
+        "<iotune>",
+        "<memory",
+        "xmlns='http://ovirt.org/vm/1.0'",
         "<!DOCTYPE x [",
         "<!ENTITY a 'b'>",
         "&a;",
@@ -46,6 +50,7 @@ fn no_xml_makes_the_reader_panic() {
             // What is in the result is in the text.
             assert!(domain.disks.len() <= text.matches("disk").count());
             assert!(domain.nics.len() <= text.matches("interface").count());
+            assert!(domain.graphics.len() <= text.matches("graphics").count());
         }
     });
 }

@@ -38,6 +38,7 @@ fn machine(step: u64) -> HostSample {
         free: Some(3),
         reserved: None,
         surplus: Some(0),
+        overcommit: Some(2),
         ..Hugepages::default()
     };
     let nic = |name: &str| HostInterface {
@@ -73,7 +74,7 @@ fn machine(step: u64) -> HostSample {
         },
         swap: Swap { total_bytes: Some(0), in_bytes: Some(step * 4096), ..Swap::default() },
         hugepages: vec![pool(2 << 20), pool(1 << 30)],
-        ksm: Some(Ksm { run: Some(1), pages_sharing: Some(200), ..Ksm::default() }),
+        ksm: Some(Ksm { run: Some(1), pages_sharing: Some(200), pages_to_scan: Some(100), ..Ksm::default() }),
         transparent_hugepages: TransparentHugepages { mode: Some("madvise".into()), anonymous_bytes: Some(2 << 20) },
         load: Some(Load { one_minute: 4.08, five_minutes: 1.98, fifteen_minutes: 1.8 }),
         interfaces: if step == 1 { vec![nic("eno1")] } else { vec![nic("eno1"), nic(r#"odd"name"#)] },

@@ -11,7 +11,7 @@ use super::CommandError;
 use crate::command::{Churn, Happening};
 use crate::daemon::Daemon;
 use crate::faults::Uuid;
-use crate::host::{Change, Guest};
+use crate::host::{Change, Guest, Told};
 use crate::values::Mix;
 
 /// How often another kind is drawn when there is nobody whom the first can happen to.
@@ -164,7 +164,11 @@ pub(super) fn fits(kind: Happening, guest: &Guest) -> bool {
         | Happening::AttachDisk
         | Happening::DetachDisk
         | Happening::AttachNic
-        | Happening::DetachNic => guest.is_running(),
+        | Happening::DetachNic
+        | Happening::Watchdog
+        | Happening::Connect
+        | Happening::Disconnect
+        | Happening::SetClock => guest.is_running(),
         Happening::Metadata => true,
     }
 }
@@ -189,6 +193,10 @@ pub(super) fn change(kind: Happening, guest: Uuid, seed: u64) -> Change {
         Happening::MigrateOut => Change::MigrateOutBegin(guest),
         Happening::MigrateIn => Change::MigrateIn { seed },
         Happening::Metadata => Change::SetMetadata(guest),
+        Happening::Watchdog => Change::Tell(guest, Told::Watchdog),
+        Happening::Connect => Change::Tell(guest, Told::Connects),
+        Happening::Disconnect => Change::Tell(guest, Told::Leaves),
+        Happening::SetClock => Change::Tell(guest, Told::Clock),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use super::change::{Change, Event, EventKind, Refused};
+use super::change::{Change, Event, EventKind, Refused, Told};
 use super::disk::Bus;
 use super::guest::{Guest, state};
 use super::load::Moment;
@@ -67,6 +67,23 @@ impl Guest {
 
     fn runs(&self) -> Result<(), Refused> {
         if self.is_running() { Ok(()) } else { Err(Refused::NotRunning) }
+    }
+}
+
+impl From<Told> for EventKind {
+    fn from(told: Told) -> Self {
+        /// `VIR_DOMAIN_EVENT_WATCHDOG_RESET`.
+        const RESET: i32 = 2;
+        /// `VIR_DOMAIN_EVENT_GRAPHICS_CONNECT` and `…_DISCONNECT`.
+        const CONNECT: i32 = 0;
+        const DISCONNECT: i32 = 2;
+        let graphics = |phase| Self::Graphics { phase, remote: "192.0.2.7" };
+        match told {
+            Told::Watchdog => Self::Watchdog { action: RESET },
+            Told::Connects => graphics(CONNECT),
+            Told::Leaves => graphics(DISCONNECT),
+            Told::Clock => Self::Clock { offset: 3600 },
+        }
     }
 }
 
@@ -139,6 +156,10 @@ impl Host {
                 let seconds = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
                 guest.shape.title = Some(format!("{}, seen to at {seconds}", guest.name));
                 Ok(vec![guest.event(EventKind::MetadataChanged { kind: TITLE, namespace: None })])
+            }
+            Change::Tell(uuid, told) => {
+                let guest = self.running(uuid)?;
+                Ok(vec![guest.event((*told).into())])
             }
         }
     }

@@ -53,6 +53,21 @@ pub enum Change {
     ResetCounters([u8; 16]),
     /// Another title.
     SetMetadata([u8; 16]),
+    /// Nothing changes that libvirt shows, but it tells of it.
+    Tell([u8; 16], Told),
+}
+
+/// What libvirt only tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// The guest's watchdog fired, and the guest is reset for that.
+    Watchdog,
+    /// Somebody connects to its graphics.
+    Connects,
+    /// Who was connected leaves.
+    Leaves,
+    /// The guest sets its clock.
+    Clock,
 }
 
 /// What libvirt tells those who asked for events.
@@ -73,6 +88,23 @@ pub enum EventKind {
         event: i32,
         /// The detail type of that event.
         detail: i32,
+    },
+    /// `VIR_DOMAIN_EVENT_ID_RTC_CHANGE`.
+    Clock {
+        /// Seconds from UTC.
+        offset: i64,
+    },
+    /// `VIR_DOMAIN_EVENT_ID_WATCHDOG`.
+    Watchdog {
+        /// `virDomainEventWatchdogAction`.
+        action: i32,
+    },
+    /// `VIR_DOMAIN_EVENT_ID_GRAPHICS`, of VNC.
+    Graphics {
+        /// `virConnectDomainEventGraphicsPhase`.
+        phase: i32,
+        /// The address that somebody comes from.
+        remote: &'static str,
     },
     /// `VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON`.
     IoError {

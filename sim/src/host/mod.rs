@@ -23,7 +23,7 @@ mod xml;
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
-pub use change::{Change, Event, EventKind, Refused};
+pub use change::{Change, Event, EventKind, Refused, Told};
 pub use guest::{Guest, Job, VcpuInfo};
 
 /// What the host is like; the same plan makes the same host.

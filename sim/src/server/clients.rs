@@ -203,6 +203,9 @@ impl Clients {
 fn number(event: &EventKind) -> i32 {
     match event {
         EventKind::Lifecycle { .. } => 0,
+        EventKind::Clock { .. } => 2,
+        EventKind::Watchdog { .. } => 3,
+        EventKind::Graphics { .. } => 5,
         EventKind::IoError { .. } => 6,
         EventKind::DeviceRemoved { .. } => 15,
         EventKind::DeviceAdded { .. } => 19,
@@ -214,6 +217,9 @@ fn number(event: &EventKind) -> i32 {
 fn encode(event: &Event, callback: i32) -> Vec<u8> {
     let procedure = match event.what {
         EventKind::Lifecycle { .. } => 318,
+        EventKind::Clock { .. } => 320,
+        EventKind::Watchdog { .. } => 321,
+        EventKind::Graphics { .. } => 323,
         EventKind::IoError { .. } => 324,
         EventKind::DeviceRemoved { .. } => 333,
         EventKind::DeviceAdded { .. } => 354,
@@ -227,6 +233,19 @@ fn encode(event: &Event, callback: i32) -> Vec<u8> {
         EventKind::Lifecycle { event, detail } => {
             out.i32(*event);
             out.i32(*detail);
+        }
+        EventKind::Clock { offset } => out.i64(*offset),
+        EventKind::Watchdog { action } => out.i32(*action),
+        EventKind::Graphics { phase, remote } => {
+            const IPV4: i32 = 0;
+            out.i32(*phase);
+            for (node, port) in [("127.0.0.1", "5900"), (remote, "40564")] {
+                out.i32(IPV4);
+                out.text(node);
+                out.text(port);
+            }
+            out.text("none");
+            out.count(0);
         }
         EventKind::IoError { path, alias, action, reason } => {
             out.text(path);

@@ -136,7 +136,7 @@ struct PoolJson {
     #[serde(flatten)]
     figures: PoolFigures,
 }
-figures!(PoolFigures { total: u64, free: u64, reserved: u64, surplus: u64 });
+figures!(PoolFigures { total: u64, free: u64, reserved: u64, surplus: u64, mempolicy: u64, overcommit: u64 });
 figures!(KsmJson {
     run: u64,
     pages_shared: u64,
@@ -144,6 +144,8 @@ figures!(KsmJson {
     pages_unshared: u64,
     pages_volatile: u64,
     full_scans: u64,
+    pages_to_scan: u64,
+    merge_across_nodes: u64,
 });
 figures!(TransparentHugepagesJson<'a> { mode: &'a str, anonymous_bytes: u64 });
 #[derive(Debug, Serialize, JsonSchema)]
@@ -155,7 +157,7 @@ struct HostInterfaceJson<'a> {
     traffic: TrafficJson,
 }
 figures!(HostInterfaceFigures<'a> {
-    operational_state: &'a str, speed_bits_per_second: u64, mtu_bytes: u64,
+    operational_state: &'a str, speed_bits_per_second: u64, duplex: &'a str, mtu_bytes: u64,
 });
 #[derive(Debug, Serialize, JsonSchema)]
 struct PathJson<'a> {
@@ -226,6 +228,8 @@ pub fn host(window: &HostWindow, now: Instant) -> Option<HostJson<'_>> {
             pages_unshared: ksm.pages_unshared,
             pages_volatile: ksm.pages_volatile,
             full_scans: ksm.full_scans,
+            pages_to_scan: ksm.pages_to_scan,
+            merge_across_nodes: ksm.merge_across_nodes,
         }),
         transparent_hugepages: TransparentHugepagesJson {
             mode: sample.transparent_hugepages.mode.as_deref(),
@@ -318,8 +322,8 @@ fn memory(sample: &HostSample, before: &Before<'_, HostSample>) -> MemoryJson {
 }
 
 fn pool(pool: &Hugepages) -> PoolJson {
-    let Hugepages { size_bytes, total, free, reserved, surplus, .. } = *pool;
-    PoolJson { size_bytes, figures: PoolFigures { total, free, reserved, surplus } }
+    let Hugepages { size_bytes, total, free, reserved, surplus, mempolicy, overcommit } = *pool;
+    PoolJson { size_bytes, figures: PoolFigures { total, free, reserved, surplus, mempolicy, overcommit } }
 }
 
 fn interface<'a>(nic: &'a HostInterface, before: &Before<'a, HostSample>) -> HostInterfaceJson<'a> {
@@ -329,6 +333,7 @@ fn interface<'a>(nic: &'a HostInterface, before: &Before<'a, HostSample>) -> Hos
         figures: HostInterfaceFigures {
             operational_state: nic.operational_state.as_deref(),
             speed_bits_per_second: nic.speed_bits_per_second,
+            duplex: nic.duplex.as_deref(),
             mtu_bytes: nic.mtu_bytes,
         },
         traffic: traffic(nic, &before, |nic| (nic.receive, nic.transmit)),

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ffi::{CStr, c_void};
 use std::mem;
-use std::os::raw::{c_char, c_int};
+use std::os::raw::{c_char, c_int, c_longlong};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
@@ -27,10 +27,25 @@ type IoError = unsafe extern "C" fn(
     *mut c_void,
 );
 type Metadata = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, *const c_char, *mut c_void);
+type Watchdog = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_int, *mut c_void);
+type Clock = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, c_longlong, *mut c_void);
+type Tunable = unsafe extern "C" fn(sys::virConnectPtr, sys::virDomainPtr, *mut Params, c_int, *mut c_void);
+type Params = sys::virTypedParameter;
+type Graphics = unsafe extern "C" fn(
+    sys::virConnectPtr,
+    sys::virDomainPtr,
+    c_int,
+    *const Address,
+    *const Address,
+    *const c_char,
+    *const sys::virDomainEventGraphicsSubject,
+    *mut c_void,
+);
+type Address = sys::virDomainEventGraphicsAddress;
 
-/// Sends what happens to all domains to `sink`: lifecycle, devices that come and go, metadata, errors of
-/// disks. Gives the numbers to deregister
-/// it by, without which the connection never closes. A kind that the driver does not know, but for the first, is left out.
+/// Sends what happens to all domains to `sink`: lifecycle, devices that come and go, metadata, limits, errors of disks,
+/// watchdogs, clocks, and who is at the graphics. Gives the numbers to deregister it by, without which the connection never
+/// closes. A kind that the driver does not know, but for the first, is left out.
 pub(super) fn register(connect: &Connect, sink: &EventSink) -> Result<Vec<c_int>, Error> {
     // SAFETY: all are pointers to functions. libvirt calls back with the arguments that belong to the event's number, as the
     // types above say for each; the cast through the generic type is the documented way.
@@ -42,6 +57,10 @@ pub(super) fn register(connect: &Connect, sink: &EventSink) -> Result<Vec<c_int>
             (sys::VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED, device),
             (sys::VIR_DOMAIN_EVENT_ID_METADATA_CHANGE, mem::transmute::<Metadata, Generic>(metadata)),
             (sys::VIR_DOMAIN_EVENT_ID_IO_ERROR_REASON, mem::transmute::<IoError, Generic>(io_error)),
+            (sys::VIR_DOMAIN_EVENT_ID_TUNABLE, mem::transmute::<Tunable, Generic>(tunable)),
+            (sys::VIR_DOMAIN_EVENT_ID_WATCHDOG, mem::transmute::<Watchdog, Generic>(watchdog)),
+            (sys::VIR_DOMAIN_EVENT_ID_RTC_CHANGE, mem::transmute::<Clock, Generic>(clock)),
+            (sys::VIR_DOMAIN_EVENT_ID_GRAPHICS, mem::transmute::<Graphics, Generic>(graphics)),
         ]
     };
     let mut numbers = Vec::with_capacity(kinds.len());
@@ -119,6 +138,48 @@ unsafe extern "C" fn metadata(
 ) {
     // SAFETY: both are as libvirt gave them.
     unsafe { tell(domain, || Happened::Other, opaque) };
+}
+
+/// A limit of CPUs or of a disk is another now; which, and what, is in the XML.
+unsafe extern "C" fn tunable(
+    _: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    _params: *mut Params,
+    _count: c_int,
+    opaque: *mut c_void,
+) {
+    // SAFETY: both are as libvirt gave them.
+    unsafe { tell(domain, || Happened::Other, opaque) };
+}
+
+unsafe extern "C" fn watchdog(_: sys::virConnectPtr, domain: sys::virDomainPtr, action: c_int, opaque: *mut c_void) {
+    // SAFETY: both are as libvirt gave them.
+    unsafe { tell(domain, || happened::watchdog(action), opaque) };
+}
+
+unsafe extern "C" fn clock(_: sys::virConnectPtr, domain: sys::virDomainPtr, offset: c_longlong, opaque: *mut c_void) {
+    // SAFETY: both are as libvirt gave them.
+    unsafe { tell(domain, || Happened::ClockSet(offset), opaque) };
+}
+
+unsafe extern "C" fn graphics(
+    _: sys::virConnectPtr,
+    domain: sys::virDomainPtr,
+    phase: c_int,
+    _local: *const Address,
+    remote: *const Address,
+    _scheme: *const c_char,
+    _subject: *const sys::virDomainEventGraphicsSubject,
+    opaque: *mut c_void,
+) {
+    let what = || {
+        // SAFETY: NULL, or libvirt's address, which lives for the callback.
+        let node = unsafe { remote.as_ref() }.map_or(ptr::null(), |remote| remote.node.cast_const());
+        // SAFETY: so does the text in it.
+        happened::graphics(phase, &unsafe { text(node) })
+    };
+    // SAFETY: both are as libvirt gave them.
+    unsafe { tell(domain, what, opaque) };
 }
 
 unsafe extern "C" fn io_error(

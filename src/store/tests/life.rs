@@ -3,6 +3,7 @@
 use super::*;
 use crate::model::{
     DomainEvent, Happened, IoError, IoErrorAction, Moment, PauseReason, Process, ProcessState, StartReason, StopReason,
+    WatchdogAction,
 };
 
 const BOOTED: Happened = Happened::Started(StartReason::Booted);
@@ -312,4 +313,59 @@ fn an_event_is_shown_with_the_next_answer() {
     assert_eq!(bench.store.snapshot().sequence, sequence, "a storm of them renders nothing");
     bench.sampled(1, 1);
     assert_eq!(bench.store.snapshot().domains[0].life.panics, 1);
+}
+
+#[test]
+fn who_is_at_the_graphics_and_what_the_clock_was_set_to_go_with_the_run() {
+    let bench = Bench::new();
+    let client = |bench: &Bench| {
+        let history = bench.life(1).history;
+        history.and_then(|history| history.graphics_client.as_deref().map(str::to_owned))
+    };
+    let connects = |run, from: &str| bench.happens(1, Some(run), Happened::Graphics(from.into()));
+    bench.listed(1, Some(4));
+    assert_eq!((client(&bench), bench.life(1).clock_offset_s), (None, None));
+    connects(4, "192.0.2.1");
+    bench.happens(1, Some(4), Happened::ClockSet(3600));
+    assert_eq!((client(&bench).as_deref(), bench.life(1).clock_offset_s), (Some("192.0.2.1"), Some(3600)));
+    connects(4, "");
+    assert_eq!(client(&bench).as_deref(), Some(""), "somebody left");
+    connects(4, "192.0.2.2");
+    bench.happens(1, None, Happened::Stopped(StopReason::Shutdown));
+    bench.listed(1, None);
+    assert_eq!((client(&bench), bench.life(1).clock_offset_s), (None, Some(3600)), "how it left the clock");
+    bench.listed(1, Some(5));
+    assert_eq!((client(&bench), bench.life(1).clock_offset_s), (None, None));
+    connects(4, "192.0.2.3");
+    bench.happens(1, None, Happened::Graphics("192.0.2.3".into()));
+    assert_eq!(client(&bench), None, "of a run that is over");
+}
+
+#[test]
+fn who_connects_before_the_run_is_listed_stays() {
+    for first in [BOOTED, Happened::ClockSet(-5)] {
+        let bench = Bench::new();
+        bench.listed(1, Some(1));
+        bench.happens(1, Some(1), Happened::Graphics("192.0.2.1".into()));
+        bench.happens(1, Some(2), first.clone());
+        bench.happens(1, Some(2), Happened::Graphics("192.0.2.2".into()));
+        bench.happens(1, Some(2), Happened::ClockSet(7));
+        bench.listed(1, Some(2));
+        let life = bench.life(1);
+        assert_eq!(life.clock_offset_s, Some(7), "{first:?}");
+        assert_eq!(life.history.and_then(|it| it.graphics_client.clone()).as_deref(), Some("192.0.2.2"), "{first:?}");
+    }
+}
+
+#[test]
+fn the_last_time_a_watchdog_fired_is_kept_and_counts_as_nothing_else() {
+    let bench = Bench::new();
+    bench.listed(1, Some(1));
+    bench.happens(1, Some(1), Happened::Watchdog(WatchdogAction::Reset));
+    let at = bench.happens(1, Some(1), Happened::Watchdog(WatchdogAction::Pause));
+    bench.listed(1, Some(2));
+    let life = bench.life(1);
+    let history = life.history.expect("of the watchdog");
+    assert_eq!(history.last_watchdog, Some((WatchdogAction::Pause, at.stamp.wall)));
+    assert_eq!((history.pauses().count(), history.stops().count(), life.panics, life.io_errors), (0, 0, 0, 0));
 }
