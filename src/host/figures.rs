@@ -54,7 +54,7 @@ impl HostSource for HostFigures {
         // What rates are made of comes first, right behind the stamp.
         stat::read(&proc.join("stat"), *ticks_per_second, files, &mut sample);
         sample.own_cpu = threads::own_cpu(proc, *ticks_per_second, files);
-        sample.interfaces = network.read(files);
+        (sample.interfaces, sample.other_interfaces) = network.read(files);
         memory::read(proc, *page_bytes, files, &mut sample);
         sample.load = load(&proc.join("loadavg"), files);
         let mm = sys.join("kernel/mm");

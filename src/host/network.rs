@@ -1,10 +1,11 @@
 //! Network interfaces: /proc/net/dev, and what /sys/class/net says of them.
 //!
 //! A host with thousands of guests has thousands of taps, and their counters are the guests' own. Here are the interfaces of the
-//! host: those with a device behind them, bonds, bridges, VLANs and the like, and the loopback. What an interface is, is looked
-//! at once, when its name comes up. Where nearly all of the kernel's table is taps, it is not read at each turn.
+//! host: those with a device behind them, bonds, bridges, VLANs and the like, and the loopback; and apart from these what is
+//! neither the host's nor a guest's, such as the ends of containers' links. What an interface is, is looked at once, when its name
+//! comes up. Where nearly all of the kernel's table is taps, it is not read at each turn.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ use crate::model::host::HostInterface;
 /// Kinds without a device that are the host's all the same, by the kernel's DEVTYPE.
 const KINDS: [&str; 4] = ["bond", "bridge", "openvswitch", "vlan"];
 const LOOPBACK: &str = "lo";
+/// A tap above a device of the host.
+const MACVTAP: &str = "macvtap";
 
 /// The files of one interface cost as much as so many lines of the table.
 const LINES: usize = 32;
@@ -29,16 +32,27 @@ pub(super) struct Network {
     turn: u64,
     /// When the table was read last; 0 if it has to be.
     table_read: u64,
-    /// Each name of the table: when it was last there, and the interface if it is the host's.
+    /// Each name of the table: when it was last there, and the interface unless it is a guest's.
     known: HashMap<Box<str>, Known>,
-    /// Those of the host, in the order of the table.
-    ours: Vec<Arc<str>>,
+    /// Those that are no guest's, in the order of the table.
+    told: Vec<Arc<str>>,
+    /// Those of them that are not the host's own either.
+    others: HashSet<Arc<str>>,
     set: HashMap<Arc<str>, Set>,
+}
+
+/// Whose an interface is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Owner {
+    Host,
+    /// A tap, most likely a guest's; or gone already.
+    Guest,
+    Other,
 }
 
 struct Known {
     seen: u64,
-    ours: Option<Arc<str>>,
+    told: Option<Arc<str>>,
 }
 
 /// What is set of an interface, and when it was looked at.
@@ -59,15 +73,16 @@ impl Network {
             turn: 0,
             table_read: 0,
             known: HashMap::new(),
-            ours: Vec::new(),
+            told: Vec::new(),
+            others: HashSet::new(),
             set: HashMap::new(),
         }
     }
 
-    /// The interfaces of the host, in the order of the table.
-    pub(super) fn read(&mut self, files: &mut Files) -> Vec<HostInterface> {
+    /// The interfaces of the host, and those that are neither its own nor taps, each in the order of the table.
+    pub(super) fn read(&mut self, files: &mut Files) -> (Vec<HostInterface>, Vec<HostInterface>) {
         self.turn += 1;
-        let is_long = self.ours.len() * LINES < self.known.len();
+        let is_long = self.told.len() * LINES < self.known.len();
         let mut interfaces = if is_long && self.table_read > 0 && self.turn < self.table_read + SELDOM {
             self.read_files(files)
         } else {
@@ -76,7 +91,7 @@ impl Network {
         for interface in &mut interfaces {
             self.describe(interface, files);
         }
-        interfaces
+        interfaces.into_iter().partition(|interface| !self.others.contains(&interface.name))
     }
 
     fn read_table(&mut self, files: &mut Files) -> Vec<HostInterface> {
@@ -92,7 +107,7 @@ impl Network {
             match self.known.get_mut(name) {
                 Some(known) => {
                     known.seen = self.turn;
-                    if let Some(name) = &known.ours {
+                    if let Some(name) = &known.told {
                         interfaces.push(interface(Arc::clone(name), counters(columns)));
                     }
                 }
@@ -100,26 +115,31 @@ impl Network {
             }
         }
         for (name, counters) in newcomers {
-            let ours = self.is_ours(&name, files).then(|| Arc::<str>::from(&*name));
-            if let Some(name) = &ours {
+            let owner = self.owner(&name, files);
+            let told = (owner != Owner::Guest).then(|| Arc::<str>::from(&*name));
+            if let Some(name) = &told {
                 interfaces.push(interface(Arc::clone(name), counters));
+                if owner == Owner::Other {
+                    self.others.insert(Arc::clone(name));
+                }
             }
-            self.known.insert(name, Known { seen: self.turn, ours });
+            self.known.insert(name, Known { seen: self.turn, told });
         }
         // A name that comes back may be that of another interface.
         if self.known.len() > names {
             let turn = self.turn;
             self.known.retain(|_, known| known.seen == turn);
             self.set.retain(|name, _| self.known.contains_key(&**name));
+            self.others.retain(|name| self.known.contains_key(&**name));
         }
-        self.ours = interfaces.iter().map(|interface| Arc::clone(&interface.name)).collect();
+        self.told = interfaces.iter().map(|interface| Arc::clone(&interface.name)).collect();
         interfaces
     }
 
     /// The same figures from a file each, of those that are known.
     fn read_files(&mut self, files: &mut Files) -> Vec<HostInterface> {
-        let mut interfaces = Vec::with_capacity(self.ours.len());
-        for name in &self.ours {
+        let mut interfaces = Vec::with_capacity(self.told.len());
+        for name in &self.told {
             let path = self.class.join(&**name).join("statistics");
             let mut number = |file| files.number(&path.join(file));
             let receive = Traffic {
@@ -145,12 +165,19 @@ impl Network {
         interfaces
     }
 
-    fn is_ours(&self, name: &str, files: &mut Files) -> bool {
+    fn owner(&self, name: &str, files: &mut Files) -> Owner {
         let path = self.class.join(name);
-        let kind = |line: &str| line.strip_prefix("DEVTYPE=").map(|kind| KINDS.contains(&kind));
-        let event = files.text(&path.join("uevent")).unwrap_or_default();
-        let by_kind = event.lines().find_map(kind).unwrap_or_default();
-        name == LOOPBACK || by_kind || path.join("device").exists()
+        let event = files.text(&path.join("uevent"));
+        let is_there = event.is_some();
+        let event = event.unwrap_or_default();
+        let kind = event.lines().find_map(|line| line.strip_prefix("DEVTYPE=")).unwrap_or_default();
+        if name == LOOPBACK || KINDS.contains(&kind) || path.join("device").exists() {
+            Owner::Host
+        } else if is_there && kind != MACVTAP && !path.join("tun_flags").exists() {
+            Owner::Other
+        } else {
+            Owner::Guest
+        }
     }
 
     /// The state is read at each turn, and the rest if the state changed, or for a long time was not.
@@ -217,7 +244,7 @@ mod tests {
     #[test]
     fn the_hosts_own_are_told_and_taps_of_guests_are_not() {
         let tree = Tree::new(&[
-            ("net/dev", &table(&["lo", "eno1", "bond0", "br0", "eno1.5", "vnet0", "macvtap0", "br-int"])),
+            ("net/dev", &table(&["lo", "eno1", "bond0", "br0", "eno1.5", "vnet0", "macvtap0", "br-int", "veth7"])),
             ("class/net/eno1/device/vendor", ""),
             ("class/net/eno1/uevent", "INTERFACE=eno1\nIFINDEX=2\n"),
             ("class/net/eno1/operstate", "up\n"),
@@ -231,10 +258,14 @@ mod tests {
             ("class/net/br0/speed", "4294967295\n"),
             ("class/net/eno1.5/uevent", "DEVTYPE=vlan\n"),
             ("class/net/vnet0/uevent", "INTERFACE=vnet0\n"),
+            ("class/net/vnet0/tun_flags", "0x1002\n"),
+            ("class/net/veth7/uevent", "INTERFACE=veth7\n"),
+            ("class/net/veth7/operstate", "up\n"),
             ("class/net/macvtap0/uevent", "DEVTYPE=macvtap\n"),
             ("class/net/br-int/uevent", "DEVTYPE=openvswitch\n"),
         ]);
-        let interfaces = Network::new(tree.path(), tree.path()).read(&mut Files::default());
+        let (interfaces, others) = Network::new(tree.path(), tree.path()).read(&mut Files::default());
+        assert_eq!((names(&others), others[0].operational_state.as_deref()), (vec!["veth7"], Some("up")));
         assert_eq!(names(&interfaces), ["lo", "eno1", "bond0", "br0", "eno1.5", "br-int"]);
         let expected = HostInterface {
             name: "eno1".into(),
@@ -254,13 +285,13 @@ mod tests {
     fn what_an_interface_is_is_looked_at_when_its_name_comes_up() {
         let tree = Tree::new(&[("net/dev", &table(&["lo", "eno1"])), ("class/net/eno1/device/vendor", "")]);
         let (mut network, mut files) = (Network::new(tree.path(), tree.path()), Files::default());
-        assert_eq!(names(&network.read(&mut files)), ["lo", "eno1"]);
+        assert_eq!(names(&network.read(&mut files).0), ["lo", "eno1"]);
         tree.remove("class/net/eno1");
-        assert_eq!(names(&network.read(&mut files)), ["lo", "eno1"], "known already");
+        assert_eq!(names(&network.read(&mut files).0), ["lo", "eno1"], "known already");
         tree.write("net/dev", table(&["lo"]));
-        assert_eq!(names(&network.read(&mut files)), ["lo"]);
+        assert_eq!(names(&network.read(&mut files).0), ["lo"]);
         tree.write("net/dev", table(&["eno1", "lo"]));
-        assert_eq!(names(&network.read(&mut files)), ["lo"], "another one of that name");
+        assert_eq!(names(&network.read(&mut files).0), ["lo"], "another one of that name");
         assert_eq!(network.known.len(), 2);
     }
 
@@ -287,24 +318,24 @@ mod tests {
         };
         files_of("eno1", 1000);
         let (mut network, mut files) = (Network::new(tree.path(), tree.path()), Files::default());
-        let whole = network.read(&mut files);
+        let whole = network.read(&mut files).0;
         assert_eq!(names(&whole), ["eno1"]);
-        assert_eq!(network.read(&mut files), whole, "from the table, and from files");
+        assert_eq!(network.read(&mut files).0, whole, "from the table, and from files");
         files_of("eno1", 1500);
-        assert_eq!(network.read(&mut files)[0].receive.bytes, Some(1500));
+        assert_eq!(network.read(&mut files).0[0].receive.bytes, Some(1500));
         tree.write("class/net/eno2/device/vendor", "");
         files_of("eno2", 5);
         all.push("eno2");
         tree.write("net/dev", table(&all));
         for _ in 4..=SELDOM {
-            assert_eq!(names(&network.read(&mut files)), ["eno1"]);
+            assert_eq!(names(&network.read(&mut files).0), ["eno1"]);
         }
-        assert_eq!(names(&network.read(&mut files)), ["eno1", "eno2"], "the table was read again");
+        assert_eq!(names(&network.read(&mut files).0), ["eno1", "eno2"], "the table was read again");
         tree.remove("class/net/eno2");
         all.pop();
         tree.write("net/dev", table(&all));
-        assert_eq!(names(&network.read(&mut files)), ["eno1"], "it is gone");
-        assert_eq!((names(&network.read(&mut files)), network.known.len()), (vec!["eno1"], 101));
+        assert_eq!(names(&network.read(&mut files).0), ["eno1"], "it is gone");
+        assert_eq!((names(&network.read(&mut files).0), network.known.len()), (vec!["eno1"], 101));
     }
 
     #[test]
@@ -316,7 +347,7 @@ mod tests {
             ("class/net/eno1/speed", "1000\n"),
         ]);
         let (mut network, mut files) = (Network::new(tree.path(), tree.path()), Files::default());
-        let mut speed = || network.read(&mut files)[0].speed_bits_per_second;
+        let mut speed = || network.read(&mut files).0[0].speed_bits_per_second;
         assert_eq!(speed(), Some(1_000_000_000));
         tree.write("class/net/eno1/speed", "10000\n");
         assert_eq!(speed(), Some(1_000_000_000));
@@ -332,11 +363,11 @@ mod tests {
     #[test]
     fn a_damaged_table_costs_what_is_damaged() {
         let tree = Tree::new(&[("net/dev", "nonsense\n lo: 5 x 1\n:\n")]);
-        let interfaces = Network::new(tree.path(), tree.path()).read(&mut Files::default());
+        let (interfaces, _) = Network::new(tree.path(), tree.path()).read(&mut Files::default());
         let receive = Traffic { bytes: Some(5), packets: None, errors: Some(1), drops: None };
         assert_eq!((names(&interfaces), interfaces[0].receive), (vec!["lo"], receive));
         assert_eq!(interfaces[0].transmit, Traffic::default());
         tree.remove("net");
-        assert_eq!(Network::new(tree.path(), tree.path()).read(&mut Files::default()), []);
+        assert_eq!(Network::new(tree.path(), tree.path()).read(&mut Files::default()), (vec![], vec![]));
     }
 }

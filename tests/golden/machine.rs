@@ -52,6 +52,7 @@ fn machine(step: u64) -> HostSample {
     };
     HostSample {
         own_cpu: None,
+        other_interfaces: vec![nic("veth7")],
         cpu: Some(times(6, 3)),
         cpus: cpus.filter(|number| (step, *number) != (2, 1)).map(cpu).collect(),
         numa_nodes: vec![

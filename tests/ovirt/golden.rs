@@ -343,6 +343,7 @@ fn machine(step: u64) -> HostSample {
             link("eno1", "up", Some(25_000_000_000), Some("full")),
             link("eno2", "down", None, None),
         ],
+        other_interfaces: vec![link("veth7", "up", Some(10_000_000_000), Some("full"))],
         boot_unix_seconds: Some(999_900_000),
         own_cpu: Some(OwnCpu { user_ns: step * 30_000_000, system_ns: step * 20_000_000 }),
         ..HostSample::default()

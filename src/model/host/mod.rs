@@ -33,6 +33,8 @@ pub struct HostSample {
     pub load: Option<Load>,
     /// In the order of the kernel's table.
     pub interfaces: Vec<HostInterface>,
+    /// What is neither the host's own nor a tap, such as the ends of containers' links; in the same order.
+    pub other_interfaces: Vec<HostInterface>,
     /// Processes and scheduling.
     pub processes: Scheduling,
     /// CPU time of this service itself.

@@ -14,8 +14,7 @@ pub(super) static FIELDS: &[Field<Host>] = &[
         "network",
         Json::Map,
         "",
-        "A record for each link: the loopback, NICs, bonds, bridges and VLANs of the host, and the guests' taps. Other links without a \
-         device, such as those of containers, are left out.",
+        "A record for each link: those of the host, and the taps of guests. A tap that is no guest's is left out.",
         |host, slot| slot.map(LINK, links(host)),
     ),
     field(
@@ -48,7 +47,8 @@ pub(super) struct Link<'a> {
 
 fn links<'a>(host: &Machine<'a>) -> impl Iterator<Item = (&'a str, Link<'a>)> + use<'a> {
     let sampled = host.looked;
-    let own = host.newest.interfaces.iter().map(move |interface| Link {
+    let all = host.newest.interfaces.iter().chain(&host.newest.other_interfaces);
+    let own = all.map(move |interface| Link {
         name: &interface.name,
         receive: interface.receive,
         transmit: interface.transmit,

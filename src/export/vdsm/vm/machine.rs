@@ -35,8 +35,11 @@ pub(super) static FIELDS: &[Field<Vm>] = &[
     field(
         "timeOffset",
         "s",
-        "`<clock adjustment>`, which libvirt keeps as the guest sets its clock; \"0\" if there is none.",
-        |vm, slot| slot.quoted(vm.xml?.clock_adjustment_s.unwrap_or_default()),
+        "What the guest set its clock to last, by libvirt's event, else `<clock adjustment>`; \"0\" if there is neither.",
+        |vm, slot| {
+            let is_known = vm.xml.is_some() || vm.domain.life.clock_offset_s.is_some();
+            is_known.then(|| slot.quoted(clock_offset(vm).unwrap_or_default()))?
+        },
     ),
     field(
         "monitorResponse",
@@ -168,9 +171,7 @@ pub(super) static EXITED: &[Field<Vm>] = &[
          else. From libvirt's reason; VDSM itself gives 7 for a migrated VM and 1 for a shutdown from inside, by mistake.",
         |vm, slot| slot.number(exit(vm)?.reason),
     ),
-    field("timeOffset", "s", "`<clock adjustment>`; left out if there is none.", |vm, slot| {
-        slot.quoted(vm.xml?.clock_adjustment_s?)
-    }),
+    field("timeOffset", "s", "As above; left out if there is neither.", |vm, slot| slot.quoted(clock_offset(vm)?)),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -204,6 +205,11 @@ fn exit(vm: &Guest<'_>) -> Option<Exit> {
         }
     };
     Some(Exit { code, reason, message })
+}
+
+/// By the event, which comes each time that the guest sets its clock; the XML is not read again for it.
+fn clock_offset(vm: &Guest<'_>) -> Option<i64> {
+    vm.domain.life.clock_offset_s.or(vm.xml.and_then(|xml| xml.clock_adjustment_s))
 }
 
 fn history<'a>(vm: &Guest<'a>) -> Option<&'a History> {
