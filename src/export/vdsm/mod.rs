@@ -2,8 +2,10 @@
 //!
 //! Each record is a table of fields, from which it is written and docs/ovirt.md is generated.
 
+mod list;
 mod rpc;
 mod view;
 
-pub use rpc::{Answer, Rpc};
+pub use list::VmList;
+pub use rpc::{Answer, METHODS, Method, Parameter, Rpc};
 pub use view::View;
