@@ -34,6 +34,19 @@ macro_rules! pieces {
 
 pieces!(ListBody, VmList, Answer);
 
+/// A text that is there already.
+pub(super) struct Whole(pub(super) Option<Bytes>);
+
+impl Pieces for Whole {
+    fn next_piece(&mut self) -> Option<Bytes> {
+        self.0.take()
+    }
+
+    fn is_finished(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
 /// Compresses pieces as they come.
 pub(super) struct Gzip<P> {
     /// A piece that is made already.

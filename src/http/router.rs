@@ -146,13 +146,13 @@ impl App {
                 Some(reason) => response::error(StatusCode::SERVICE_UNAVAILABLE, "not_ready", &reason),
             },
             "/" => response::answer(StatusCode::OK, HeaderValue::from_static("text/plain; charset=utf-8"), index()),
-            vdsm::HOST => vdsm::host(&View::new(&self.store)),
+            vdsm::HOST => vdsm::host(&View::new(&self.store), headers),
             vdsm::VMS => vdsm::vms(View::new(&self.store), headers),
             _ => match varying.and_then(decoded) {
                 None => {
                     response::error(StatusCode::BAD_REQUEST, "bad_path", "the path is not valid percent-encoded UTF-8")
                 }
-                Some(uuid) if label == VDSM_VM => vdsm::vm(&View::new(&self.store), &uuid),
+                Some(uuid) if label == VDSM_VM => vdsm::vm(&View::new(&self.store), &uuid, headers),
                 Some(wanted) => match snapshot.find(&wanted) {
                     Some(domain) => self.domain(&snapshot, domain, asked),
                     None => {

@@ -32,6 +32,11 @@ const THROWN_AWAY: usize = 4 << 20;
 /// Reads requests, and has them answered.
 pub(super) struct Posts {
     rpc: Rpc,
+    bodies: Bodies,
+}
+
+/// Takes bodies in, as many long ones as there are places.
+struct Bodies {
     places: Arc<Semaphore>,
 }
 
@@ -49,7 +54,7 @@ enum Refusal {
 
 impl Posts {
     pub(super) fn new(store: Arc<Store>) -> Self {
-        Self { rpc: Rpc::new(store), places: Arc::new(Semaphore::new(PLACES)) }
+        Self { rpc: Rpc::new(store), bodies: Bodies::new() }
     }
 
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Parts> {
@@ -57,7 +62,7 @@ impl Posts {
         if head.method != Method::POST {
             return response::method_not_allowed(&head.method, "POST");
         }
-        let (request, place) = match self.take(&mut body, Instant::now() + PATIENCE).await {
+        let (request, place) = match self.bodies.take(&mut body, Instant::now() + PATIENCE).await {
             Ok(taken) => taken,
             Err(refusal) => {
                 if refusal == Refusal::TooLong && is_coming(&head.headers) {
@@ -71,12 +76,19 @@ impl Posts {
             None => response::empty(StatusCode::NO_CONTENT),
         }
     }
+}
+
+impl Bodies {
+    fn new() -> Self {
+        Self { places: Arc::new(Semaphore::new(PLACES)) }
+    }
 
     /// Takes a body, until that moment at most.
     async fn take<B: Body<Data = Bytes> + Unpin>(&self, body: &mut B, until: Instant) -> Result<Taken, Refusal> {
-        let said = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        if body.size_hint().lower() > LONGEST as u64 {
+            return Err(Refusal::TooLong);
+        }
         let (mut bytes, mut place) = (Vec::new(), None);
-        self.allow(said, &mut place, until).await?;
         while let Some(frame) = timeout_at(until, body.frame()).await.map_err(|_| Refusal::TooSlow)? {
             let Ok(frame) = frame.map_err(|_| Refusal::Broken)?.into_data() else { continue };
             self.allow(bytes.len() + frame.len(), &mut place, until).await?;
@@ -85,7 +97,7 @@ impl Posts {
         Ok((bytes, place))
     }
 
-    /// May a body be so long? Waits for a place if it needs one.
+    /// May a body be so long? Waits for a place if it needs one. What a client only says that it will send takes none.
     async fn allow(
         &self,
         length: usize,
@@ -153,7 +165,6 @@ mod tests {
     use hyper::body::Frame;
 
     use super::*;
-    use crate::store::Store;
 
     /// Chunks that are there, and after them an end or nothing for ever.
     struct Chunks(VecDeque<usize>, bool);
@@ -171,49 +182,45 @@ mod tests {
         }
     }
 
-    fn posts() -> Posts {
-        Posts::new(Arc::new(Store::new(Arc::new(crate::clock::ManualClock::new()))))
-    }
-
     fn soon() -> Instant {
         Instant::now() + Duration::from_millis(20)
     }
 
-    async fn take(posts: &Posts, chunks: &[usize], ends: bool) -> Result<Taken, Refusal> {
-        posts.take(&mut Chunks(chunks.iter().copied().collect(), ends), soon()).await
+    async fn take(bodies: &Bodies, chunks: &[usize], ends: bool) -> Result<Taken, Refusal> {
+        bodies.take(&mut Chunks(chunks.iter().copied().collect(), ends), soon()).await
     }
 
     #[tokio::test]
     async fn a_body_is_cut_at_its_limit() {
-        let posts = posts();
+        let bodies = Bodies::new();
         let length = |taken: Result<Taken, Refusal>| taken.map(|(bytes, place)| (bytes.len(), place.is_some()));
-        assert_eq!(length(take(&posts, &[], true).await), Ok((0, false)));
-        assert_eq!(length(take(&posts, &[SHORT], true).await), Ok((SHORT, false)));
-        assert_eq!(length(take(&posts, &[SHORT, 1], true).await), Ok((SHORT + 1, true)));
-        assert_eq!(length(take(&posts, &[LONGEST - 1, 1], true).await), Ok((LONGEST, true)));
-        assert_eq!(length(take(&posts, &[LONGEST, 1], true).await), Err(Refusal::TooLong));
-        assert_eq!(length(take(&posts, &[LONGEST + 1], false).await), Err(Refusal::TooLong));
-        assert_eq!(posts.places.available_permits(), PLACES, "every place was given back");
+        assert_eq!(length(take(&bodies, &[], true).await), Ok((0, false)));
+        assert_eq!(length(take(&bodies, &[SHORT], true).await), Ok((SHORT, false)));
+        assert_eq!(length(take(&bodies, &[SHORT, 1], true).await), Ok((SHORT + 1, true)));
+        assert_eq!(length(take(&bodies, &[LONGEST - 1, 1], true).await), Ok((LONGEST, true)));
+        assert_eq!(length(take(&bodies, &[LONGEST, 1], true).await), Err(Refusal::TooLong));
+        assert_eq!(length(take(&bodies, &[LONGEST + 1], false).await), Err(Refusal::TooLong));
+        assert_eq!(bodies.places.available_permits(), PLACES, "every place was given back");
     }
 
     #[tokio::test]
     async fn who_sends_no_more_is_refused_in_time() {
-        let posts = posts();
-        assert_eq!(take(&posts, &[], false).await.err(), Some(Refusal::TooSlow));
-        assert_eq!(take(&posts, &[1, SHORT], false).await.err(), Some(Refusal::TooSlow));
-        assert_eq!(posts.places.available_permits(), PLACES);
+        let bodies = Bodies::new();
+        assert_eq!(take(&bodies, &[], false).await.err(), Some(Refusal::TooSlow));
+        assert_eq!(take(&bodies, &[1, SHORT], false).await.err(), Some(Refusal::TooSlow));
+        assert_eq!(bodies.places.available_permits(), PLACES);
     }
 
     #[tokio::test]
     async fn long_bodies_wait_for_a_place_and_short_ones_do_not() {
-        let posts = posts();
+        let bodies = Bodies::new();
         let mut held = Vec::new();
         for _ in 0..PLACES {
-            held.push(take(&posts, &[SHORT + 1], true).await.expect("a place"));
+            held.push(take(&bodies, &[SHORT + 1], true).await.expect("a place"));
         }
-        assert_eq!(take(&posts, &[SHORT + 1], true).await.err(), Some(Refusal::NoPlace));
-        assert!(take(&posts, &[SHORT], true).await.is_ok());
-        let (waited, ()) = tokio::join!(take(&posts, &[SHORT + 1], true), async { held.truncate(PLACES - 1) });
+        assert_eq!(take(&bodies, &[SHORT + 1], true).await.err(), Some(Refusal::NoPlace));
+        assert!(take(&bodies, &[SHORT], true).await.is_ok());
+        let (waited, ()) = tokio::join!(take(&bodies, &[SHORT + 1], true), async { held.truncate(PLACES - 1) });
         assert!(waited.is_ok(), "it had the place that was given back");
     }
 }

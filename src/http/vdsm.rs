@@ -4,6 +4,7 @@
 use hyper::header::HeaderMap;
 use hyper::{Response, StatusCode};
 
+use super::pieces::Whole;
 use super::response::{self, Parts, WORTH_PACKING};
 use crate::export::vdsm::{View, VmList};
 
@@ -13,7 +14,7 @@ pub(super) const VMS: &str = "/api/v1/vdsm/vms";
 pub(super) const VM: &str = "/api/v1/vdsm/vms/";
 
 /// The `HostStats`.
-pub(super) fn host(view: &View) -> Response<Parts> {
+pub(super) fn host(view: &View, headers: &HeaderMap) -> Response<Parts> {
     let mut text = Vec::new();
     if let Some(reason) = view.incomplete() {
         return not_ready(reason);
@@ -21,7 +22,7 @@ pub(super) fn host(view: &View) -> Response<Parts> {
     if !view.write_host(&mut text) {
         return not_ready("the host was not looked at yet");
     }
-    whole(text)
+    whole(text, headers)
 }
 
 /// The `VmStats` of all domains that VDSM would know.
@@ -33,7 +34,7 @@ pub(super) fn vms(view: View, headers: &HeaderMap) -> Response<Parts> {
 }
 
 /// The `VmStats` of one domain.
-pub(super) fn vm(view: &View, uuid: &str) -> Response<Parts> {
+pub(super) fn vm(view: &View, uuid: &str, headers: &HeaderMap) -> Response<Parts> {
     if let Some(reason) = view.incomplete() {
         return not_ready(reason);
     }
@@ -43,12 +44,12 @@ pub(super) fn vm(view: &View, uuid: &str) -> Response<Parts> {
     };
     let mut text = Vec::new();
     view.write_vm(domain, &mut text);
-    whole(text)
+    whole(text, headers)
 }
 
-fn whole(mut text: Vec<u8>) -> Response<Parts> {
+fn whole(mut text: Vec<u8>, headers: &HeaderMap) -> Response<Parts> {
     text.push(b'\n');
-    response::answer(StatusCode::OK, response::JSON, Parts::new([text.into()]))
+    response::made(headers, Whole(Some(text.into())), WORTH_PACKING)
 }
 
 fn not_ready(reason: &str) -> Response<Parts> {

@@ -141,4 +141,12 @@ mod tests {
         assert_eq!(&*short(&"ü".repeat(100)), "ü".repeat(100));
         assert_eq!(&*short(&"ü".repeat(101)), "ü".repeat(100) + "...");
     }
+
+    #[test]
+    fn what_is_written_is_an_object_with_code_and_message() {
+        let mut out = Vec::new();
+        Problem::NoSuchMethod("\"\\\u{1}".into()).write(&mut out);
+        let value: serde_json::Value = serde_json::from_slice(&out).expect("JSON");
+        assert!(value["code"] == -32601 && value["message"].is_string(), "{value}");
+    }
 }

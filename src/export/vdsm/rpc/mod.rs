@@ -25,8 +25,6 @@ mod answer;
 mod error;
 mod methods;
 mod request;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 

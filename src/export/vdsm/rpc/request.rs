@@ -171,3 +171,24 @@ impl<'de> Visitor<'de> for First {
         Ok(Elements { first, count })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_of_nothing_much_is_small() {
+        assert!(size_of::<Element>() <= 24, "an invalid element is two bytes of the request");
+    }
+
+    #[test]
+    fn elements_are_counted_to_the_end_and_kept_to_the_limit() {
+        let of = |text, most| elements(text, most).map(|found| (found.first.len(), found.count));
+        assert_eq!(of("[1, [2], {}]", 2), Some((2, 3)));
+        assert_eq!(of("[1,2]", 2), Some((2, 2)));
+        assert_eq!(of(" [ ] ", 2), Some((0, 0)));
+        for bad in ["[1,2,]", "[1,2,x]", "[1,2] 3", "{}", "1", ""] {
+            assert_eq!(of(bad, 2), None, "{bad}");
+        }
+    }
+}

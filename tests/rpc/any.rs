@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 use serde_json::value::RawValue;
+use virtstatd::export::vdsm::METHODS;
 
-use super::{METHODS, RUNNING, store_of, text_of, uuid};
+use super::{RUNNING, store_of, text_of, uuid};
 
 /// A request, or something like one.
 fn requests() -> impl Strategy<Value = String> {

@@ -1,15 +1,14 @@
 //! JSON-RPC over HTTP, from the real binary on libvirt's own test driver; and what VDSM reports without it.
-#![allow(clippy::unwrap_used)]
-
-mod support;
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use support::daemon::Daemon;
-use support::exposition::{parse, value};
+
+use super::support::daemon::Daemon;
+use super::support::exposition::{parse, value};
+use super::support::{PATIENCE, wait_for};
 
 fn daemon() -> Daemon {
     let daemon = Daemon::start(&["--uri", "test:///default"]);
@@ -19,7 +18,7 @@ fn daemon() -> Daemon {
 
 fn connect(daemon: &Daemon) -> TcpStream {
     let stream = TcpStream::connect(daemon.address()).unwrap();
-    stream.set_read_timeout(Some(support::PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream
 }
 
@@ -109,7 +108,7 @@ fn each_method_is_answered_over_http_and_by_path_alike() {
     assert_eq!((vm.status, &vm.json()["vmId"]), (200, &json!(uuid)));
     assert_eq!((vm.header("etag"), vm.header("cache-control")), (None, Some("no-store")));
     // The first look at the host may come after the first samples.
-    let host = support::wait_for("a look at the host", || {
+    let host = wait_for("a look at the host", || {
         let answer = daemon.get("/api/v1/vdsm/host");
         (answer.status == 200).then(|| answer.json())
     });
@@ -254,7 +253,9 @@ fn clients_that_send_slowly_or_read_nothing_harm_nobody() {
         }
     }
     let ping = call("Host.ping", &json!([])).to_string();
-    assert_eq!(post(&daemon, ping).json()["result"], true);
+    assert_eq!(post(&daemon, &ping).json()["result"], true);
+    let long = post(&daemon, " ".repeat(100_000) + &ping);
+    assert_eq!(long.json()["result"], true, "those who have sent next to nothing have no place");
     assert_eq!(daemon.get("/metrics").status, 200);
 }
 
