@@ -28,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// So much of a body that is too long is read and thrown away. A client that is still sending when the connection is closed
 /// would not see why.
 const THROWN_AWAY: usize = 4 << 20;
+/// When nothing of it comes for so long, the client has stopped sending, or reads to the end of the connection.
+const SILENCE: Duration = Duration::from_millis(500);
 
 /// Reads requests, and has them answered.
 pub(super) struct Posts {
@@ -123,7 +125,7 @@ fn is_coming(headers: &HeaderMap) -> bool {
 
 async fn throw_away(mut body: Incoming) {
     let mut left = THROWN_AWAY;
-    while let Some(Ok(frame)) = body.frame().await {
+    while let Ok(Some(Ok(frame))) = timeout(SILENCE, body.frame()).await {
         match left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) {
             Some(less) => left = less,
             None => return,

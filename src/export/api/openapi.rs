@@ -207,7 +207,7 @@ fn path(endpoint: &Endpoint, generator: &mut SchemaGenerator, error: &Schema) ->
     if let Answer::Posted(body, _) = endpoint.answer {
         method = "post";
         let body = content("application/json", json!(body(generator)));
-        described["requestBody"] = json!({"required": true, "content": body});
+        described["requestBody"] = json!({"content": body});
         answers.insert("204".to_owned(), json!({"description": "nothing is to be answered"}));
     }
     described["responses"] = answers.into();
