@@ -13,11 +13,9 @@ use hyper::{Response, StatusCode};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use super::response::{self, Parts};
+use super::response::{self, Parts, WORTH_PACKING};
 use crate::store::Domain;
 
-/// Below this, compressing costs more than it saves.
-const WORTH_PACKING: usize = 1 << 10;
 /// Pages of single domains that are kept: of those that are asked for often, some MiB.
 const KEPT: usize = 256;
 

@@ -11,14 +11,15 @@ use hyper::body::{Body, Frame, SizeHint};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 
+use super::pieces::{Gzip, Pieces};
 use crate::export::TooSlow;
-use crate::export::api::{ErrorBody, ErrorText, ListBody};
+use crate::export::api::{ErrorBody, ErrorText};
 use crate::export::prometheus::Stream;
 
-/// A list holds its snapshot while it is sent. Two periods' worth of figures is what that may cost.
+/// What is made in pieces holds its snapshot while it is sent. Two periods' worth of figures is what that may cost.
 pub(super) const LIST_TIME: Duration = Duration::from_secs(30);
 
 /// A body of parts that are there, which may be shared with other answers, and of a rest that is made while it is sent.
@@ -29,28 +30,26 @@ pub struct Parts {
     rest: Option<Rest>,
     /// Was the last part made, so that others are to have their turn?
     made: bool,
+    /// Held until all is sent, or the client is gone.
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 /// What is made while it is sent.
 pub(super) enum Rest {
     Metrics(Box<Stream>),
     /// Until that moment.
-    List(Box<ListBody>, Instant),
+    Pieces(Box<dyn Pieces>, Instant),
     /// As it happens.
     Events(mpsc::Receiver<Bytes>),
 }
 
 impl Rest {
-    pub(super) fn list(list: ListBody) -> Self {
-        Self::List(Box::new(list), Instant::now() + LIST_TIME)
-    }
-
     /// The next part, and whether making it was work.
     fn next(&mut self, context: &mut Context<'_>) -> Poll<Option<(Result<Bytes, TooSlow>, bool)>> {
         Poll::Ready(match self {
             Self::Metrics(stream) => stream.next_part().map(|part| (part, stream.is_work())),
-            Self::List(_, until) if Instant::now() > *until => Some((Err(TooSlow), false)),
-            Self::List(list, _) => list.next_piece().map(|piece| (Ok(piece), true)),
+            Self::Pieces(_, until) if Instant::now() > *until => Some((Err(TooSlow), false)),
+            Self::Pieces(pieces, _) => pieces.next_piece().map(|piece| (Ok(piece), true)),
             Self::Events(events) => {
                 return events.poll_recv(context).map(|piece| piece.map(|piece| (Ok(piece), false)));
             }
@@ -66,6 +65,17 @@ impl Parts {
 
     pub(super) fn and(self, rest: Option<Rest>) -> Self {
         Self { rest, ..self }
+    }
+
+    /// A text with its first piece, if that is made. If there is but one, the length is known.
+    fn of_pieces(begin: Option<Bytes>, mut pieces: impl Pieces) -> Self {
+        let begin = begin.or_else(|| pieces.next_piece());
+        let rest = (!pieces.is_finished()).then(|| Rest::Pieces(Box::new(pieces), Instant::now() + LIST_TIME));
+        Self::new(begin).and(rest)
+    }
+
+    pub(super) fn holding(self, place: Option<OwnedSemaphorePermit>) -> Self {
+        Self { _place: place, ..self }
     }
 }
 
@@ -104,6 +114,9 @@ impl Body for Parts {
     }
 }
 
+/// Below this, compressing costs more than it saves.
+pub(super) const WORTH_PACKING: usize = 1 << 10;
+
 /// The text format that Prometheus scrapes.
 pub(super) const EXPOSITION: HeaderValue = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
 /// The format of our own answers.
@@ -121,6 +134,21 @@ pub(super) fn answer(status: StatusCode, content_type: HeaderValue, body: Parts)
     }
     // Every answer is of this moment.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// JSON that is made while it is sent. It is compressed, for who accepts that, if it has `least` bytes.
+pub(super) fn made(headers: &HeaderMap, mut pieces: impl Pieces, least: usize) -> Response<Parts> {
+    let begin = pieces.next_piece();
+    let is_long = !pieces.is_finished() || begin.as_ref().is_some_and(|begin| begin.len() >= least);
+    let gzip = is_long && accepts_gzip(headers);
+    let body = if gzip { Parts::of_pieces(None, Gzip::new(begin, pieces)) } else { Parts::of_pieces(begin, pieces) };
+    let mut response = answer(StatusCode::OK, JSON, body);
+    let headers = response.headers_mut();
+    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    if gzip {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
     response
 }
 
@@ -166,10 +194,16 @@ pub(super) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
         .any(|known| known == "*" || known.trim_start_matches("W/") == tag)
 }
 
+/// No body, and no word of one.
+pub(super) fn empty(status: StatusCode) -> Response<Parts> {
+    let mut response = Response::new(Parts::default());
+    *response.status_mut() = status;
+    response
+}
+
 /// 304: what the client has is good.
 pub(super) fn not_modified(tag: HeaderValue) -> Response<Parts> {
-    let mut response = Response::new(Parts::default());
-    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    let mut response = empty(StatusCode::NOT_MODIFIED);
     tagged(response.headers_mut(), tag);
     response
 }
@@ -182,10 +216,10 @@ pub(super) fn tagged(headers: &mut HeaderMap, tag: HeaderValue) {
 }
 
 /// 405 with the methods that are allowed.
-pub(super) fn method_not_allowed(method: &Method) -> Response<Parts> {
-    let message = format!("{method} is not possible here; use GET or HEAD");
+pub(super) fn method_not_allowed(method: &Method, allowed: &'static str) -> Response<Parts> {
+    let message = format!("{method} is not possible here; use {}", allowed.replace(", ", " or "));
     let mut response = error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", &message);
-    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allowed));
     response
 }
 

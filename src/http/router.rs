@@ -13,9 +13,11 @@ use tokio::sync::Semaphore;
 
 use super::page::{Page, Pages};
 use super::response::{self, Parts, Rest};
-use super::stream;
+use super::rpc::{self, Posts};
+use super::{stream, vdsm};
 use crate::export::api::{self, Form, HealthyBody, ListBody, Query};
 use crate::export::prometheus::Exposition;
+use crate::export::vdsm::View;
 use crate::store::{Domain, ScraperId, Snapshot, Store};
 
 /// A query string is at most so long, in bytes: all that can be asked at once fits, percent-encoded.
@@ -31,6 +33,7 @@ const STATUS: &str = "/api/v1/status";
 const OPENAPI: &str = "/api/v1/openapi.json";
 const HEALTHY: &str = "/-/healthy";
 const READY: &str = "/-/ready";
+const VDSM_VM: &str = "/api/v1/vdsm/vms/{uuid}";
 
 /// What answers are made from.
 pub struct App {
@@ -41,12 +44,13 @@ pub struct App {
     pages: Pages,
     openapi: Page,
     streams: Arc<Semaphore>,
+    posts: Posts,
     began: Instant,
     /// Tells the answers of this process from those of others.
     run: u128,
 }
 
-/// A request without its body, which nothing here reads.
+/// A request without its body, which none of these has.
 #[derive(Clone, Copy)]
 struct Asked<'r> {
     query: Option<&'r str>,
@@ -61,6 +65,7 @@ impl App {
     pub fn new(store: Arc<Store>, exposition: Exposition) -> Self {
         let began = store.stamp();
         Self {
+            posts: Posts::new(Arc::clone(&store)),
             store,
             exposition,
             pages: Pages::default(),
@@ -83,7 +88,11 @@ impl App {
         if request.method() == Method::GET && request.uri().path() == METRICS {
             self.store.note_scrape(scraper(peer, request.headers()), begin);
         }
-        let (label, response) = self.route(request.method(), request.uri(), request.headers()).await;
+        let (label, response) = if request.uri().path() == rpc::PATH {
+            (rpc::PATH, self.posts.answer(request).await)
+        } else {
+            self.route(request.method(), request.uri(), request.headers()).await
+        };
         let metrics = &self.store.metrics;
         metrics.http_requests.with_label_values(&[label, response.status().as_str()]).inc();
         metrics.http_duration.observe(self.store.now().saturating_duration_since(begin).as_secs_f64());
@@ -93,14 +102,21 @@ impl App {
     /// The answer, and the path's label: one of a closed list, so that no client can make series.
     async fn route(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> (&'static str, Response<Parts>) {
         let path = uri.path();
-        let known = [METRICS, DOMAINS, LOOKUP, STREAM, HOST, STATUS, OPENAPI, HEALTHY, READY, "/"];
-        let label = match known.into_iter().find(|known| *known == path) {
-            Some(known) => known,
-            None if path.len() > DOMAIN.len() && path.starts_with(DOMAIN) => "/api/v1/domains/{id}",
-            None => return ("other", not_found(path)),
+        let fixed =
+            [METRICS, DOMAINS, LOOKUP, STREAM, HOST, STATUS, OPENAPI, HEALTHY, READY, vdsm::HOST, vdsm::VMS, "/"];
+        let behind = |start| path.strip_prefix(start).filter(|rest| !rest.is_empty());
+        // With what is behind it, of a path that varies.
+        let (label, varying) = if let Some(known) = fixed.into_iter().find(|known| *known == path) {
+            (known, None)
+        } else if let Some(domain) = behind(DOMAIN) {
+            ("/api/v1/domains/{id}", Some(domain))
+        } else if let Some(uuid) = behind(vdsm::VM) {
+            (VDSM_VM, Some(uuid))
+        } else {
+            return ("other", not_found(path));
         };
         if method != Method::GET && method != Method::HEAD {
-            return (label, response::method_not_allowed(method));
+            return (label, response::method_not_allowed(method, "GET, HEAD"));
         }
         let query = uri.query();
         if let Some(length) = query.map(str::len).filter(|length| *length > LONGEST_QUERY) {
@@ -130,10 +146,13 @@ impl App {
                 Some(reason) => response::error(StatusCode::SERVICE_UNAVAILABLE, "not_ready", &reason),
             },
             "/" => response::answer(StatusCode::OK, HeaderValue::from_static("text/plain; charset=utf-8"), index()),
-            _ => match decoded(&path[DOMAIN.len()..]) {
+            vdsm::HOST => vdsm::host(&View::new(&self.store), headers),
+            vdsm::VMS => vdsm::vms(View::new(&self.store), headers),
+            _ => match varying.and_then(decoded) {
                 None => {
                     response::error(StatusCode::BAD_REQUEST, "bad_path", "the path is not valid percent-encoded UTF-8")
                 }
+                Some(uuid) if label == VDSM_VM => vdsm::vm(&View::new(&self.store), &uuid, headers),
                 Some(wanted) => match snapshot.find(&wanted) {
                     Some(domain) => self.domain(&snapshot, domain, asked),
                     None => {
@@ -180,14 +199,8 @@ impl App {
         if response::is_known(asked.headers, &tag) {
             return response::not_modified(tag);
         }
-        let mut list = ListBody::new(snapshot, query, asked.second, gzip);
-        let begin = list.next_piece().unwrap_or_default();
-        let rest = (!list.is_finished()).then(|| Rest::list(list));
-        let mut answer = response::answer(StatusCode::OK, response::JSON, Parts::new([begin]).and(rest));
+        let mut answer = response::made(asked.headers, ListBody::new(snapshot, query, asked.second), 0);
         response::tagged(answer.headers_mut(), tag);
-        if gzip {
-            answer.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        }
         answer
     }
 

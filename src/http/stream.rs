@@ -49,7 +49,7 @@ impl Stream {
         let mut news = store.watch();
         news.mark_unchanged();
         let mut told = store.snapshot();
-        let mut list = ListBody::new(Arc::clone(&told), self.query.clone(), store.now(), false);
+        let mut list = ListBody::new(Arc::clone(&told), self.query.clone(), store.now());
         // A list ends with a newline of its own.
         timeout(LIST_TIME, self.message("snapshot", told.sequence, || list.next_piece(), "\n")).await.ok()??;
         loop {

@@ -53,6 +53,7 @@ pub struct SelfMetrics {
     pub series_dropped: IntCounterVec,
     pub http_requests: IntCounterVec,
     pub http_duration: Histogram,
+    pub rpc_calls: IntCounterVec,
     snapshot_age: Gauge,
     pub descriptions_failed: IntCounter,
     decode_problems: IntCounterVec,
@@ -144,6 +145,12 @@ impl SelfMetrics {
                 );
                 registered(&registry, Histogram::with_opts(options.buckets(HTTP_SECONDS.to_vec())))
             },
+            rpc_calls: counters(
+                &registry,
+                "rpc_calls_total",
+                "Calls by JSON-RPC that were answered, by method (\"other\": unknown ones, and what is no request) and the code of the error, 0 for a result.",
+                &["method", "code"],
+            ),
             snapshot_age: Gauge::new(
                 "virtstatd_snapshot_age_seconds",
                 "Time since the newest answer in the snapshot was asked for; absent before the first.",

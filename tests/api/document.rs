@@ -14,7 +14,7 @@ fn every_path_of_the_document_is_served_and_every_path_that_is_listed_is_in_it()
     let index = host.get("/").text().to_owned();
     for path in &paths {
         assert!(index.lines().any(|line| line.starts_with(path.as_str())), "/ does not list {path}");
-        let path = path.replace("{uuid-or-name}", "web");
+        let path = path.replace("{uuid-or-name}", "web").replace("{uuid}", "01010101-0101-0101-0101-010101010101");
         let answer = super::request(host.address, "HEAD", &path, &[]);
         assert_ne!(answer.status, 404, "{path}");
     }

@@ -36,6 +36,11 @@ fn each_mistake_has_its_status_and_code() {
         ("/api/v1/domains/", 404, "not_found"),
         ("/api/v1/domains/web/", 404, "domain_not_found"),
         ("/api/v1/domains/%00", 404, "domain_not_found"),
+        ("/api/v1/vdsm", 404, "not_found"),
+        ("/api/v1/vdsm/vms/", 404, "not_found"),
+        ("/api/v1/vdsm/vms/web", 503, "not_ready"),
+        ("/api/v1/vdsm/vms/%ff", 400, "bad_path"),
+        ("/jsonrpc/", 404, "not_found"),
         ("/api/v2/domains", 404, "not_found"),
         ("/api/v1/lookup?ip=192.0.2.1", 404, "domain_not_found"),
         (&long, 414, "query_too_long"),
@@ -45,11 +50,22 @@ fn each_mistake_has_its_status_and_code() {
         assert_eq!((answer.status, answer.json()["error"]["code"].as_str()), (status, Some(code)), "{shown}");
         assert!(answer.json()["error"]["message"].as_str().is_some_and(|message| message.len() > 10), "{shown}");
     }
-    for path in ["/api/v1/domains", "/api/v1/stream", "/api/v1/openapi.json", "/api/v1/domains/web", "/metrics"] {
+    for path in [
+        "/api/v1/domains",
+        "/api/v1/stream",
+        "/api/v1/openapi.json",
+        "/api/v1/domains/web",
+        "/api/v1/vdsm/vms",
+        "/metrics",
+    ] {
         for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "FOO"] {
             let answer = request(host.address, method, path, &[]);
             assert_eq!((answer.status, answer.header("allow")), (405, Some("GET, HEAD")), "{method} {path}");
         }
+    }
+    for method in ["GET", "HEAD", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "FOO"] {
+        let answer = request(host.address, method, "/jsonrpc", &[]);
+        assert_eq!((answer.status, answer.header("allow")), (405, Some("POST")), "{method}");
     }
 }
 
@@ -72,6 +88,10 @@ fn no_bytes_make_an_internal_error() {
         b"GET http://example.org/api/v1/domains?limit=x HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".to_vec();
     let body =
         b"GET /api/v1/domains HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello".to_vec();
+    let rpc = |headers: &str, body: &str| {
+        format!("POST /jsonrpc HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n\r\n{body}").into_bytes()
+    };
+    let chunked = "Transfer-Encoding: chunked";
     let nonsense = b"\x00\x01\x02\r\n\r\n".to_vec();
     for (name, bytes, statuses) in [
         ("a query of a megabyte", long_query, &[414, 431][..]),
@@ -85,6 +105,14 @@ fn no_bytes_make_an_internal_error() {
         ("a whole address", whole, &[400]),
         ("a body", body, &[200]),
         ("nonsense", nonsense, &[400]),
+        ("a call without a body", rpc("A: b", ""), &[200]),
+        ("a call that is no JSON", rpc("Content-Length: 5", "hello"), &[200]),
+        ("a call that says it is too long", rpc("Content-Length: 1048577", ""), &[413]),
+        ("a call of all that there is", rpc("Content-Length: 18446744073709551615", ""), &[400, 413, 431]),
+        ("a call of less than nothing", rpc("Content-Length: -1", ""), &[400]),
+        ("a call that is badly chunked", rpc(chunked, "zz\r\n"), &[400]),
+        ("a call in a chunk of more than there is", rpc(chunked, "fffffffffffffffff\r\n"), &[400]),
+        ("a call that never ends", rpc(chunked, &format!("200000\r\n{}", " ".repeat(2 << 20))), &[413]),
     ] {
         let status = status_of(&host, &bytes);
         // A server that closes on what it has not read may lose its own words on the way.

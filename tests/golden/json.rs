@@ -23,7 +23,7 @@ fn json_is_as_released() {
 fn a_list_in_pieces_is_the_list() {
     let (_, store) = host();
     let snapshot = store.snapshot();
-    let mut list = ListBody::new(Arc::clone(&snapshot), Query::default(), store.now(), false);
+    let mut list = ListBody::new(Arc::clone(&snapshot), Query::default(), store.now());
     let pieces: Vec<u8> = std::iter::from_fn(|| list.next_piece()).flatten().collect();
     let whole = serde_json::to_string(&api::domains(&snapshot, store.now())).unwrap() + "\n";
     assert_eq!(String::from_utf8(pieces).unwrap(), whole);

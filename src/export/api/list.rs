@@ -1,12 +1,9 @@
 //! The list of domains, made while it is sent: a client holds a piece of it, not the whole.
 
-use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -62,7 +59,6 @@ pub struct ListBody {
     written: usize,
     behind: Option<Cursor>,
     stage: Stage,
-    out: Out,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,64 +68,30 @@ enum Stage {
     End,
 }
 
-enum Out {
-    Plain(Vec<u8>),
-    Gzip(Box<GzEncoder<Vec<u8>>>),
-}
-
-impl Out {
-    fn write(&mut self, bytes: &[u8]) {
-        match self {
-            Self::Plain(out) => out.extend_from_slice(bytes),
-            // Into memory, which takes all.
-            Self::Gzip(gzip) => drop(gzip.write_all(bytes)),
-        }
-    }
-
-    fn take(&mut self) -> Vec<u8> {
-        match self {
-            Self::Plain(out) => std::mem::take(out),
-            Self::Gzip(gzip) => std::mem::take(gzip.get_mut()),
-        }
-    }
-
-    fn finish(&mut self) -> Vec<u8> {
-        if let Self::Gzip(gzip) = self {
-            drop(gzip.try_finish());
-        }
-        self.take()
-    }
-}
-
 impl ListBody {
     /// The domains of a snapshot that a query asks for; ages count to `at`.
     #[must_use]
-    pub fn new(snapshot: Arc<Snapshot>, query: Query, at: Instant, gzip: bool) -> Self {
-        let out = if gzip {
-            Out::Gzip(Box::new(GzEncoder::new(Vec::new(), Compression::fast())))
-        } else {
-            Out::Plain(Vec::new())
-        };
+    pub fn new(snapshot: Arc<Snapshot>, query: Query, at: Instant) -> Self {
         let place = query.after.as_ref().map_or(0, |after| first_behind(&snapshot, after));
-        Self { snapshot, query, at, place, written: 0, behind: None, stage: Stage::Head, out }
+        Self { snapshot, query, at, place, written: 0, behind: None, stage: Stage::Head }
     }
 
     /// Makes the next piece, which may be empty; `None` at the end.
     pub fn next_piece(&mut self) -> Option<Bytes> {
+        let mut out = Vec::new();
         match self.stage {
             Stage::End => return None,
             Stage::Head => {
-                self.head();
+                self.head(&mut out);
                 self.stage = Stage::Domains;
             }
             Stage::Domains => {}
         }
-        if self.domains() {
-            return Some(self.out.take().into());
+        if !self.domains(&mut out) {
+            self.tail(&mut out);
+            self.stage = Stage::End;
         }
-        self.tail();
-        self.stage = Stage::End;
-        Some(self.out.finish().into())
+        Some(out.into())
     }
 
     /// Is there nothing more to come?
@@ -138,52 +100,48 @@ impl ListBody {
         self.stage == Stage::End
     }
 
-    fn head(&mut self) {
+    fn head(&self, out: &mut Vec<u8>) {
         let head = DomainList::head(&self.snapshot, self.query.ages.then_some(self.at));
         let text = serde_json::to_vec(&head).unwrap_or_default();
         // The list stays open.
-        self.out.write(text.strip_suffix(b"]}").unwrap_or(&text));
+        out.extend_from_slice(text.strip_suffix(b"]}").unwrap_or(&text));
     }
 
     /// Writes domains, and returns whether there are more to look at.
-    fn domains(&mut self) -> bool {
+    fn domains(&mut self, out: &mut Vec<u8>) -> bool {
         let form = Form { fields: self.query.fields, at: self.query.ages.then_some(self.at) };
         let snapshot = Arc::clone(&self.snapshot);
-        let (mut bytes, mut text) = (0, Vec::new());
         for _ in 0..LOOKED_AT {
             let Some(it) = snapshot.domains.get(self.place) else { return false };
             if self.query.wants(it) {
                 if self.query.limit.is_some_and(|limit| self.written >= limit) {
                     return false;
                 }
-                text.clear();
-                text.extend_from_slice(if self.written > 0 { b"," } else { b"" });
-                if let Err(error) = serde_json::to_writer(&mut text, &domain(&snapshot, it, form)) {
+                out.extend_from_slice(if self.written > 0 { b"," } else { b"" });
+                if let Err(error) = serde_json::to_writer(&mut *out, &domain(&snapshot, it, form)) {
                     tracing::error!(%error, "a domain could not be written as JSON; this is a bug");
                 }
-                self.out.write(&text);
-                bytes += text.len();
                 self.written += 1;
                 self.behind = Some(Cursor::behind(it));
             }
             self.place += 1;
-            if bytes >= PIECE {
+            if out.len() >= PIECE {
                 break;
             }
         }
         true
     }
 
-    fn tail(&mut self) {
-        self.out.write(b"]");
+    fn tail(&mut self, out: &mut Vec<u8>) {
+        out.push(b']');
         // A domain that is wanted is left.
         if self.place < self.snapshot.domains.len()
             && let Some(cursor) = self.behind.take()
         {
             let cursor = serde_json::to_string(&cursor.to_string()).unwrap_or_default();
-            self.out.write(format!(",\"next_cursor\":{cursor}").as_bytes());
+            out.extend_from_slice(format!(",\"next_cursor\":{cursor}").as_bytes());
         }
-        self.out.write(b"}\n");
+        out.extend_from_slice(b"}\n");
     }
 }
 

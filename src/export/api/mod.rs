@@ -14,6 +14,7 @@ mod lookup;
 mod minute;
 mod openapi;
 mod query;
+mod rpc_schema;
 mod samples;
 mod status;
 

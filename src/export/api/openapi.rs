@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::changes::Change;
 use super::list::DomainList;
 use super::query::{MOST, PATTERN, PATTERNS, STATES};
-use super::{DomainJson, ErrorBody, Fields, Found, HostJson, Status};
+use super::{DomainJson, ErrorBody, Fields, Found, HostJson, Status, rpc_schema};
 
 /// One path that is served.
 pub struct Endpoint {
@@ -25,6 +25,10 @@ pub struct Endpoint {
 enum Answer {
     Text(&'static str),
     Json(fn(&mut SchemaGenerator) -> Schema),
+    /// JSON of the moment, which has no tag.
+    Fresh(fn(&mut SchemaGenerator) -> Schema),
+    /// The answer to what is posted, whose shape this is, and there may be none.
+    Posted(fn(&mut SchemaGenerator) -> Schema, fn(&mut SchemaGenerator) -> Schema),
     /// A JSON object that is described elsewhere.
     Document,
 }
@@ -37,6 +41,7 @@ pub struct HealthyBody {
 }
 
 const BAD_QUERY: (u16, &str) = (400, "the query string is not understood; the message says what is possible");
+const NOT_COMPLETE: (u16, &str) = (503, "not everything was sampled yet; the message says what is missing");
 const TOO_LONG: (u16, &str) = (414, "the query string is too long");
 
 /// Every path, in the order in which people are told.
@@ -89,6 +94,39 @@ pub const ENDPOINTS: &[Endpoint] = &[
         parameters: Vec::new,
         answer: Answer::Json(SchemaGenerator::subschema_for::<Status<'_>>),
         errors: &[],
+    },
+    Endpoint {
+        path: "/api/v1/vdsm/host",
+        purpose: "the host as oVirt's VDSM tells it",
+        parameters: Vec::new,
+        answer: Answer::Fresh(rpc_schema::host_stats),
+        errors: &[NOT_COMPLETE],
+    },
+    Endpoint {
+        path: "/api/v1/vdsm/vms",
+        purpose: "every domain as oVirt's VDSM tells it",
+        parameters: Vec::new,
+        answer: Answer::Fresh(rpc_schema::vm_list),
+        errors: &[NOT_COMPLETE],
+    },
+    Endpoint {
+        path: "/api/v1/vdsm/vms/{uuid}",
+        purpose: "one domain as oVirt's VDSM tells it",
+        parameters: vm_parameters,
+        answer: Answer::Fresh(rpc_schema::vm_stats),
+        errors: &[(400, "the path is not understood"), (404, "no such domain"), NOT_COMPLETE],
+    },
+    Endpoint {
+        path: "/jsonrpc",
+        purpose: "JSON-RPC 2.0 by POST, as VDSM speaks it",
+        parameters: Vec::new,
+        answer: Answer::Posted(rpc_schema::request, rpc_schema::answer),
+        errors: &[
+            (400, "the body ended early, or is badly chunked"),
+            (408, "the body takes too long"),
+            (413, "the body is too long"),
+            (503, "too many long requests are under way"),
+        ],
     },
     Endpoint {
         path: "/api/v1/openapi.json",
@@ -145,25 +183,35 @@ fn path(endpoint: &Endpoint, generator: &mut SchemaGenerator, error: &Schema) ->
     let content = |kind: &str, schema: Value| json!({kind: {"schema": schema}});
     let good = match endpoint.answer {
         Answer::Text(kind) => content(kind, json!({"type": "string"})),
-        Answer::Json(schema) => content("application/json", json!(schema(generator))),
+        Answer::Json(schema) | Answer::Fresh(schema) | Answer::Posted(_, schema) => {
+            content("application/json", json!(schema(generator)))
+        }
         Answer::Document => content("application/json", json!({"type": "object"})),
     };
     let mut answers = Map::new();
     answers.insert("200".to_owned(), json!({"description": endpoint.purpose, "content": good}));
     // The others are of the moment, and have no tag.
-    if endpoint.path.starts_with("/api/") && !matches!(endpoint.answer, Answer::Text(_)) {
+    if endpoint.path.starts_with("/api/") && matches!(endpoint.answer, Answer::Json(_) | Answer::Document) {
         answers.insert("304".to_owned(), json!({"description": "still the same as If-None-Match says"}));
     }
     for (status, when) in endpoint.errors {
         let answer = json!({"description": when, "content": content("application/json", json!(error))});
         answers.insert(status.to_string(), answer);
     }
-    json!({"get": {
+    let mut described = json!({
         "operationId": operation(endpoint.path),
         "summary": endpoint.purpose,
         "parameters": (endpoint.parameters)(),
-        "responses": answers,
-    }})
+    });
+    let mut method = "get";
+    if let Answer::Posted(body, _) = endpoint.answer {
+        method = "post";
+        let body = content("application/json", json!(body(generator)));
+        described["requestBody"] = json!({"content": body});
+        answers.insert("204".to_owned(), json!({"description": "nothing is to be answered"}));
+    }
+    described["responses"] = answers.into();
+    json!({method: described})
 }
 
 /// What is not known is absent, so nothing is ever null.
@@ -247,6 +295,13 @@ fn domain_parameters() -> Vec<Value> {
         "description": "UUID, with or without hyphens, or name", "schema": {"type": "string", "minLength": 1},
     });
     vec![id, comma_list("fields", "write these fields and no others", Fields::names()), ages()]
+}
+
+fn vm_parameters() -> Vec<Value> {
+    vec![json!({
+        "name": "uuid", "in": "path", "required": true,
+        "description": "UUID, with or without hyphens", "schema": {"type": "string", "format": "uuid"},
+    })]
 }
 
 /// One of several, which is an object with one property.

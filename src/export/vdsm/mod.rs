@@ -3,6 +3,7 @@
 //! Each record is a table of fields, from which it is written and docs/ovirt.md is generated.
 
 mod host;
+mod list;
 mod reference;
 mod rpc;
 mod table;
@@ -10,6 +11,7 @@ mod text;
 mod view;
 mod vm;
 
+pub use list::VmList;
 pub use reference::markdown;
-pub use rpc::{Answer, Rpc};
+pub use rpc::{Answer, METHODS, Method, Parameter, Rpc};
 pub use view::View;

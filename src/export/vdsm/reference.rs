@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::rpc::{self, METHODS};
 use super::table::Row;
 use super::{host, vm};
 
@@ -70,6 +71,24 @@ port and nothing else:
 
 ";
 
+const CALLS: &str = "\
+Version 2.0, with parameters by name or by position, batches of up to 10,000 calls, and ids of any kind, which come back byte for byte.
+A batch is answered as of one moment. A request over HTTP may have 1 MiB, and so may a frame of STOMP.
+
+- `\"id\": null` is a request like others; VDSM takes it for a notification.
+- `fullStatus` and `onlyUUID` may have any value, as in VDSM. `vmList` null or empty means all; what is not there is skipped.
+- What is wrong with a request is said at any time, and pings are answered at any time.
+- A member, or a parameter, that is there twice is an error; in VDSM the last one counts.
+- A parameter that does not exist is an error; VDSM says so in its strict mode alone. A `vmID` that is no UUID is refused with 91; in
+  VDSM it is a VM that does not exist.
+";
+
+const OTHER_CODES: &str = "
+Codes 6 (the VM is down), 16 and 100 (unexpected, general) are never sent: nothing here works on a VM, and whatever goes wrong has a
+code of its own.
+
+";
+
 /// What VDSM sends and virtstatd does not, by record.
 const LEFT_OUT: &[(&str, &[(&str, &str)])] = &[
     (
@@ -106,6 +125,7 @@ const LEFT_OUT: &[(&str, &[(&str, &str)])] = &[
 #[must_use]
 pub fn markdown() -> String {
     let mut page = INTRODUCTION.to_owned();
+    calls(&mut page);
     page.push_str("## VmStats\n\nA union, told apart by `status`.\n");
     records(&mut page, vm::records());
     left_out(&mut page, "RunningVmStats");
@@ -113,6 +133,22 @@ pub fn markdown() -> String {
     records(&mut page, host::records());
     left_out(&mut page, "HostStats");
     page
+}
+
+fn calls(page: &mut String) {
+    page.push_str("## JSON-RPC\n\n");
+    page.push_str(CALLS);
+    page.push_str("\n| method | parameters, in their order | result |\n|---|---|---|\n");
+    for method in METHODS {
+        let parameter = |it: &rpc::Parameter| if it.required { it.name.to_owned() } else { format!("[{}]", it.name) };
+        let parameters = method.parameters.iter().map(parameter).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(page, "| {} | {parameters} | {} |", method.name, method.purpose);
+    }
+    page.push_str("\n| code | when | message, for example |\n|---|---|---|\n");
+    for (code, message, when) in rpc::errors() {
+        let _ = writeln!(page, "| {code} | {when} | `{message}` |");
+    }
+    page.push_str(OTHER_CODES);
 }
 
 fn records(page: &mut String, records: Vec<(&str, &str, Vec<Row>)>) {
