@@ -8,5 +8,6 @@ mod support;
 
 mod agreement;
 mod golden;
+mod host;
 mod made;
 mod rates;

@@ -91,7 +91,9 @@ pub(super) static LINK: &[Field<LinkRecord>] = &[
     string("tx", "bytes since boot", "Sent.", |link, slot| slot.quoted(link.transmit.bytes?)),
     string("rxErrors", "since boot", "", |link, slot| slot.quoted(link.receive.errors?)),
     string("txErrors", "since boot", "", |link, slot| slot.quoted(link.transmit.errors?)),
-    string("rxDropped", "since boot", "", |link, slot| slot.quoted(link.receive.drops?)),
+    string("rxDropped", "since boot", "As /proc/net/dev counts them, with what the device missed.", |link, slot| {
+        slot.quoted(link.receive.drops?)
+    }),
     string("txDropped", "since boot", "", |link, slot| slot.quoted(link.transmit.drops?)),
     string(
         "state",

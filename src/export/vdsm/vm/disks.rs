@@ -29,6 +29,7 @@ pub(super) struct Disk<'a> {
     newest: Option<&'a Block>,
     previous: Option<(&'a Block, Duration)>,
     sizes: Option<BlockInfo>,
+    xml: Option<&'a DiskDescription>,
     ovirt: Option<&'a OVirtDisk>,
 }
 
@@ -39,6 +40,7 @@ fn disks<'a>(vm: &Guest<'a>) -> impl Iterator<Item = (&'a str, Disk<'a>)> {
     let sampled: &[Block] = pair.as_ref().map_or(&[], |pair| &pair.newest.figures.disks);
     let previous: Option<(&BlockSample, Duration)> = pair.and_then(|pair| pair.previous);
     let ovirt = vm.xml.and_then(|xml| xml.ovirt.as_ref()).map_or(&[][..], |ovirt| &ovirt.disks);
+    let described = vm.xml.map_or(&[][..], |xml| &xml.disks);
     let (snapshot, at) = (&vm.view.snapshot, vm.at());
     let mut seen: Vec<&str> = Vec::new();
     domain.disks().filter_map(move |target| {
@@ -51,6 +53,7 @@ fn disks<'a>(vm: &Guest<'a>) -> impl Iterator<Item = (&'a str, Disk<'a>)> {
             newest: of(sampled),
             previous: previous.and_then(|(sample, elapsed)| Some((of(&sample.disks)?, elapsed))),
             sizes: snapshot.fresh_sizes(domain, target, at).map(|(sizes, _)| sizes),
+            xml: described.iter().find(|disk| &*disk.target == target),
             ovirt: ovirt.iter().find(|disk| &*disk.target == target),
         };
         Some((target, disk))
@@ -61,6 +64,14 @@ impl Disk<'_> {
     fn rate(&self, of: impl Fn(&Block) -> Option<u64>) -> Option<f64> {
         let (previous, elapsed) = self.previous?;
         per_second(of(previous), of(self.newest?), elapsed)
+    }
+
+    /// The length of the file or device, in bytes.
+    fn length(&self) -> Option<u64> {
+        let seen_by_guest = || self.newest?.capacity_bytes.or_else(|| self.sizes?.capacity_bytes);
+        let on_host = || self.sizes?.physical_bytes;
+        let is_raw = self.xml.is_some_and(|xml| &*xml.driver_type == "raw");
+        if is_raw { seen_by_guest() } else { on_host().or_else(seen_by_guest) }
     }
 
     /// Writes how long a request took on average, between the two samples.
@@ -114,11 +125,10 @@ pub(super) static DISK: &[Field<DiskRecord>] = &[
     string(
         "apparentsize",
         "bytes",
-        "`physical` of virDomainGetBlockInfo: the length of the file or device; else `block.N.capacity`.",
-        |disk, slot| {
-            let length = disk.sizes.and_then(|sizes| sizes.physical_bytes);
-            slot.quoted(length.or_else(|| disk.newest?.capacity_bytes)?)
-        },
+        "Length of the file or device. Of a raw image it is what the guest sees: `block.N.capacity`. Of others `physical` of \
+         virDomainGetBlockInfo, which libvirt takes from the file until QEMU has written to it, and then from QEMU, who says \
+         what the image takes; else `block.N.capacity`.",
+        |disk, slot| slot.quoted(disk.length()?),
     ),
     string(
         "truesize",
