@@ -53,6 +53,8 @@ pub struct SelfMetrics {
     pub series_dropped: IntCounterVec,
     pub http_requests: IntCounterVec,
     pub http_duration: Histogram,
+    pub stomp_connections: IntGauge,
+    pub stomp_refused: IntCounterVec,
     snapshot_age: Gauge,
     pub descriptions_failed: IntCounter,
     decode_problems: IntCounterVec,
@@ -144,6 +146,17 @@ impl SelfMetrics {
                 );
                 registered(&registry, Histogram::with_opts(options.buckets(HTTP_SECONDS.to_vec())))
             },
+            stomp_connections: gauge(
+                &registry,
+                "stomp_connections",
+                "Connections that are open to the STOMP listener.",
+            ),
+            stomp_refused: counters(
+                &registry,
+                "stomp_refused_total",
+                "STOMP clients that were let go, by reason: bad_frame (not STOMP), too_large, bad_version, no_connect (something else came first, or nothing in time), bad_request (STOMP, but not possible here), idle, too_slow (an answer left unread, or a frame not finished), tls (no accepted certificate).",
+                &["reason"],
+            ),
             snapshot_age: Gauge::new(
                 "virtstatd_snapshot_age_seconds",
                 "Time since the newest answer in the snapshot was asked for; absent before the first.",
@@ -221,6 +234,10 @@ impl SelfMetrics {
             self.samples_dropped.with_label_values(&[reason]);
         }
         self.series_dropped.with_label_values(&["duplicate"]);
+        for reason in ["bad_frame", "too_large", "bad_version", "no_connect", "bad_request", "idle", "too_slow", "tls"]
+        {
+            self.stomp_refused.with_label_values(&[reason]);
+        }
         for reason in PauseReason::ALL {
             self.pauses.with_label_values(&[reason.label()]);
         }
