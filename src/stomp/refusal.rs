@@ -65,7 +65,7 @@ pub(super) enum Refusal {
     ConnectedAlready,
     #[error("No CONNECT came within {0} s")]
     NoConnect(u64),
-    #[error("Header {0} is missing or no such value")]
+    #[error("Header {0} is missing, or its value is not possible")]
     Header(&'static str),
     #[error("Subscription not available")]
     Destination,
