@@ -73,8 +73,6 @@ pub(super) enum Refusal {
     SubscribedAlready,
     #[error("Too many subscriptions: {0} are possible")]
     TooManySubscriptions(usize),
-    #[error("There is no subscription of that id")]
-    NotSubscribed,
     #[error("The answer has nowhere to go: reply-to must be the destination of a SUBSCRIBE")]
     ReplyTo,
     #[error("Transactions are not available")]
@@ -99,7 +97,6 @@ impl Refusal {
             | Self::Destination
             | Self::SubscribedAlready
             | Self::TooManySubscriptions(_)
-            | Self::NotSubscribed
             | Self::ReplyTo
             | Self::Transaction => Reason::BadRequest,
         }

@@ -5,6 +5,7 @@
 mod support;
 
 mod client;
+mod large;
 mod reload;
 mod tls;
 mod unfriendly;
