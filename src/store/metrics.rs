@@ -34,6 +34,10 @@ const CALLS: [&str; 9] = [
     "virNetworkGetDHCPLeases",
 ];
 
+/// Why clients of STOMP are let go.
+pub const STOMP_REFUSALS: [&str; 8] =
+    ["bad_frame", "too_large", "bad_version", "no_connect", "bad_request", "idle", "too_slow", "tls"];
+
 /// Counters and gauges about ourselves. Those with a closed set of labels start at 0, so that `rate()` sees the first
 /// event.
 #[allow(missing_docs)] // The help texts below say it.
@@ -234,8 +238,7 @@ impl SelfMetrics {
             self.samples_dropped.with_label_values(&[reason]);
         }
         self.series_dropped.with_label_values(&["duplicate"]);
-        for reason in ["bad_frame", "too_large", "bad_version", "no_connect", "bad_request", "idle", "too_slow", "tls"]
-        {
+        for reason in STOMP_REFUSALS {
             self.stomp_refused.with_label_values(&[reason]);
         }
         for reason in PauseReason::ALL {
