@@ -146,10 +146,15 @@ pub fn main() -> ExitCode {
             let logging = logging::start(settings.log_level.0);
             match daemon::run(settings, &overrides, &logging) {
                 Ok(()) => ExitCode::SUCCESS,
+                // What `check` finds is as bad here.
+                Err(error) if error.is_configuration() => fail(BAD_CONFIGURATION, &error),
                 Err(error) => fail(CANNOT_RUN, &error),
             }
         }
         Command::Check => {
+            if let Err(error) = daemon::check(&settings) {
+                return fail(BAD_CONFIGURATION, &error);
+            }
             for warning in &settings.warnings {
                 eprintln!("virtstatd: warning: {warning}");
             }
@@ -210,7 +215,7 @@ fn describe(settings: &Settings) -> String {
         })
         .collect();
     format!(
-        "The configuration is good.\n  uri        {}\n  listen     {}\n  groups     {}\n  inventory  {}\n  workers    {}\n  budget     {}\n  host       {}\n  timestamps {}\n  log level  {}\n",
+        "The configuration is good.\n  uri        {}\n  listen     {}\n  groups     {}\n  inventory  {}\n  workers    {}\n  budget     {}\n  host       {}\n  timestamps {}\n  stomp      {}\n  log level  {}\n",
         settings.uri,
         addresses.join(", "),
         groups.join(", "),
@@ -219,8 +224,14 @@ fn describe(settings: &Settings) -> String {
         settings.sampling.budget,
         host(settings),
         if settings.export.timestamps { "on" } else { "off" },
+        stomp(settings),
         settings.log_level,
     )
+}
+
+fn stomp(settings: &Settings) -> String {
+    let addresses: Vec<String> = settings.vdsm.stomp_listen.iter().map(ToString::to_string).collect();
+    if addresses.is_empty() { "off".to_owned() } else { addresses.join(", ") }
 }
 
 fn host(settings: &Settings) -> String {

@@ -5,9 +5,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+mod carrier;
+
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
+use self::carrier::Carrier;
 use crate::clock::SystemClock;
 use crate::config::{Export, Overrides, Settings};
 use crate::export::prometheus;
@@ -18,6 +21,7 @@ use crate::libvirt::LibvirtFactory;
 use crate::logging::Logging;
 use crate::model::Kernel;
 use crate::sampling::{self, Budget, Engine, HostLane, Parts};
+use crate::stomp::{self, TlsError};
 use crate::store::{Snapshot, Store};
 
 /// How long `snapshot` waits for its one sample.
@@ -29,6 +33,9 @@ pub enum DaemonError {
     /// An address is taken.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The same of STOMP, or its certificates cannot be used.
+    #[error(transparent)]
+    Stomp(#[from] stomp::ListenError),
     /// The operating system refused a thread, a signal handler or the like.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -38,6 +45,14 @@ pub enum DaemonError {
         /// What was missing.
         reason: String,
     },
+}
+
+impl DaemonError {
+    /// Is it for the configuration to be mended, as opposed to the host?
+    #[must_use]
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Stomp(stomp::ListenError::Tls(_)))
+    }
 }
 
 /// Samples into a store; both end when it is dropped.
@@ -90,6 +105,7 @@ async fn serve(mut settings: Settings, overrides: &Overrides, logging: &Logging)
     let mut hangup = signal(SignalKind::hangup())?;
     // The port first: a second daemon on the host must not touch libvirt.
     let listeners = Listeners::bind(&settings.listen)?;
+    let stomp = carrier::bind(&settings.vdsm)?;
     warn(&settings);
     let mut sampler = Sampler::new();
     sampler.start(&settings)?;
@@ -99,6 +115,7 @@ async fn serve(mut settings: Settings, overrides: &Overrides, logging: &Logging)
     let app = Arc::new(App::new(Arc::clone(&sampler.store), exposition));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), uri = %settings.uri, "started");
     let mut server = Some(serve_on(listeners, &app)?);
+    let mut carrier = Carrier::start(stomp, &sampler.store)?;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
@@ -110,6 +127,8 @@ async fn serve(mut settings: Settings, overrides: &Overrides, logging: &Logging)
                         if new.host != settings.host {
                             host.set(&new.host);
                         }
+                        let mut new = new;
+                        carrier.reload(&settings.vdsm, &mut new.vdsm).await;
                         (settings, server) = reload(settings, new, &mut sampler, server, &app, logging).await;
                     }
                 }
@@ -117,9 +136,13 @@ async fn serve(mut settings: Settings, overrides: &Overrides, logging: &Logging)
         }
     }
     tracing::info!("ending");
-    if let Some(server) = server {
-        server.stop().await;
-    }
+    // Both at once: each may take a second, and the promise is two.
+    let http = async {
+        if let Some(server) = server {
+            server.stop().await;
+        }
+    };
+    tokio::join!(http, carrier.stop());
     // Calls to libvirt may hang for ever, so nobody waits for their threads; the end of the process ends them.
     Ok(())
 }
@@ -189,6 +212,14 @@ fn warn(settings: &Settings) {
     for warning in &settings.warnings {
         tracing::warn!("{warning}");
     }
+}
+
+/// Looks, for `check`, at what the settings name and only starting would find: the certificates of STOMP.
+///
+/// # Errors
+/// [`TlsError`], which names the file.
+pub fn check(settings: &Settings) -> Result<(), TlsError> {
+    carrier::check(&settings.vdsm)
 }
 
 /// Takes one complete sample, and ends.

@@ -15,9 +15,10 @@
 //! | `sampling` | schedule, lanes, pool, engine | `model`, `clock`, `store`, `config`, `sync` |
 //! | `export` | Prometheus text, own JSON | `model`, `store` |
 //! | `http` | server, routes, responses | `export`, `store` |
+//! | `stomp` | VDSM's JSON-RPC over STOMP: frames, sessions, listeners, TLS | `export`, `store` |
 //! | `client` | asks a running daemon over HTTP | nothing |
 //! | `logging` | log lines on stderr | nothing |
-//! | `daemon` | wires the parts; signals; order of shutdown | `clock`, `config`, `export`, `host`, `http`, `kernel`, `libvirt`, `logging`, `model`, `sampling`, `store` |
+//! | `daemon` | wires the parts; signals; order of shutdown | `clock`, `config`, `export`, `host`, `http`, `kernel`, `libvirt`, `logging`, `model`, `sampling`, `stomp`, `store` |
 //! | `cli` | command line, exit codes | `client`, `config`, `daemon`, `export`, `logging`, `model` |
 
 #[forbid(unsafe_code)]
@@ -45,6 +46,8 @@ pub mod logging;
 pub mod model;
 #[forbid(unsafe_code)]
 pub mod sampling;
+#[forbid(unsafe_code)]
+pub mod stomp;
 #[forbid(unsafe_code)]
 pub mod store;
 #[forbid(unsafe_code)]

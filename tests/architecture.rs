@@ -18,9 +18,13 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("sampling", &["model", "clock", "store", "config", "sync"]),
     ("export", &["model", "store"]),
     ("http", &["export", "store"]),
+    ("stomp", &["export", "store"]),
     (
         "daemon",
-        &["clock", "config", "export", "host", "http", "kernel", "libvirt", "logging", "model", "sampling", "store"],
+        &[
+            "clock", "config", "export", "host", "http", "kernel", "libvirt", "logging", "model", "sampling", "stomp",
+            "store",
+        ],
     ),
     ("client", &[]),
     ("cli", &["client", "config", "daemon", "export", "logging", "model"]),

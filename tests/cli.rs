@@ -71,9 +71,16 @@ fn the_shipped_configuration_says_the_defaults() {
 fn the_shipped_configuration_documents_every_key() {
     let text = include_str!("../config/virtstatd.toml");
     // What the program itself lists as possible.
-    for (section, key) in
-        [("", "x"), ("libvirt", "x"), ("http", "x"), ("sampling", "x"), ("host", "x"), ("export", "x"), ("log", "x")]
-    {
+    for (section, key) in [
+        ("", "x"),
+        ("libvirt", "x"),
+        ("http", "x"),
+        ("sampling", "x"),
+        ("host", "x"),
+        ("export", "x"),
+        ("vdsm", "x"),
+        ("log", "x"),
+    ] {
         let bad = if section.is_empty() { format!("{key} = 1\n") } else { format!("[{section}]\n{key} = 1\n") };
         let (_directory, path) = config_file(&bad);
         let said = stderr(&run(&["check", "--config", &path]));

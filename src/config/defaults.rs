@@ -14,6 +14,15 @@ pub const URI: &str = "qemu:///system";
 /// 9177 is the port on which all libvirt exporters in use listen.
 pub const LISTEN: &str = "127.0.0.1:9177";
 
+/// VDSM's own certificate, for addresses of `vdsm.stomp-listen` that others reach: its clients know the authority that it is of.
+pub const TLS_CERTIFICATE: &str = "/etc/pki/vdsm/certs/vdsmcert.pem";
+
+/// The key of that certificate. VDSM's is readable for its own user and the group kvm.
+pub const TLS_KEY: &str = "/etc/pki/vdsm/keys/vdsmkey.pem";
+
+/// The authority that the certificates of VDSM's clients are of: the engine's.
+pub const TLS_CA: &str = "/etc/pki/vdsm/certs/cacert.pem";
+
 /// The interval of Prometheus' example configuration, and of oVirt's VDSM.
 pub const PERIOD: Duration = Duration::from_secs(15);
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::de::{Deserializer, Error, Visitor};
@@ -20,6 +21,7 @@ pub(super) struct File {
     pub(super) sampling: Sampling,
     pub(super) host: Host,
     pub(super) export: Export,
+    pub(super) vdsm: Vdsm,
     pub(super) log: Log,
 }
 
@@ -90,6 +92,15 @@ pub(super) struct Export {
     pub(super) timestamps: bool,
     pub(super) host_metrics: bool,
     pub(super) minute_metrics: bool,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Vdsm {
+    pub(super) stomp_listen: Option<Checked<StompListen>>,
+    pub(super) tls_certificate: Option<Checked<PemFile>>,
+    pub(super) tls_key: Option<Checked<PemFile>>,
+    pub(super) tls_ca: Option<Checked<PemFile>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -268,17 +279,49 @@ impl Check for Listen {
     const EXPECTED: &'static str = r#"a list of addresses with port, such as ["127.0.0.1:9177", "[::1]:9177"]"#;
 
     fn list(texts: Vec<String>) -> Option<Result<Vec<SocketAddr>, String>> {
-        let addresses: Result<Vec<_>, _> = texts.iter().map(|text| parse_listen(text)).collect();
-        Some(addresses.and_then(|addresses| {
-            if let Some(twice) = addresses.iter().enumerate().find(|(at, it)| addresses[..*at].contains(it)) {
-                return Err(format!("{} is listed twice; expected each address once", twice.1));
-            }
+        Some(addresses(&texts).and_then(|addresses| {
             if addresses.is_empty() {
                 Err(format!("no address at all; expected {}", Self::EXPECTED))
             } else {
                 Ok(addresses)
             }
         }))
+    }
+}
+
+fn addresses(texts: &[String]) -> Result<Vec<SocketAddr>, String> {
+    let addresses: Vec<_> = texts.iter().map(|text| parse_listen(text)).collect::<Result<_, _>>()?;
+    match addresses.iter().enumerate().find(|(at, it)| addresses[..*at].contains(it)) {
+        Some((_, twice)) => Err(format!("{twice} is listed twice; expected each address once")),
+        None => Ok(addresses),
+    }
+}
+
+/// The same, but none at all is a choice.
+pub(super) struct StompListen;
+
+impl Check for StompListen {
+    type Value = Vec<SocketAddr>;
+    const EXPECTED: &'static str = r#"a list of addresses with port, such as ["127.0.0.1:54321"], or [] for none"#;
+
+    fn list(texts: Vec<String>) -> Option<Result<Vec<SocketAddr>, String>> {
+        Some(addresses(&texts))
+    }
+}
+
+/// A PEM file; whether it is there and what is in it is looked at when it is needed.
+pub(super) struct PemFile;
+
+impl Check for PemFile {
+    type Value = PathBuf;
+    const EXPECTED: &'static str = r#"the path of a PEM file, such as "/etc/pki/vdsm/certs/vdsmcert.pem""#;
+
+    fn text(text: &str) -> Option<Result<PathBuf, String>> {
+        Some(if text.starts_with('/') && !text.contains('\0') {
+            Ok(text.into())
+        } else {
+            Err(format!("{text:?} is no absolute path; expected {}", Self::EXPECTED))
+        })
     }
 }
 

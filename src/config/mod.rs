@@ -8,4 +8,4 @@ mod file;
 mod settings;
 
 pub use error::ConfigError;
-pub use settings::{Export, Host, LogLevel, Overrides, Sampling, Settings};
+pub use settings::{Export, Host, LogLevel, Overrides, Sampling, Settings, Vdsm};

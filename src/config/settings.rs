@@ -25,6 +25,8 @@ pub struct Settings {
     pub host: Host,
     /// How to write /metrics.
     pub export: Export,
+    /// How to carry what is VDSM's.
+    pub vdsm: Vdsm,
     /// How much to log.
     pub log_level: LogLevel,
     /// What works, and is probably not meant.
@@ -104,6 +106,19 @@ pub struct Export {
     pub host_metrics: bool,
     /// Are the least and the greatest rates of the last minute there too?
     pub minute_metrics: bool,
+}
+
+/// How to carry what is VDSM's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vdsm {
+    /// Where to serve STOMP; nowhere by default.
+    pub stomp_listen: Vec<SocketAddr>,
+    /// PEM file with our certificate, for addresses other than loopback, as the next two are.
+    pub tls_certificate: PathBuf,
+    /// PEM file with its key.
+    pub tls_key: PathBuf,
+    /// PEM file with the authorities of client certificates.
+    pub tls_ca: PathBuf,
 }
 
 /// How much to log.
@@ -264,6 +279,12 @@ impl Settings {
                 host_metrics: file.export.host_metrics,
                 minute_metrics: file.export.minute_metrics,
             },
+            vdsm: Vdsm {
+                stomp_listen: file.vdsm.stomp_listen.map_or_else(Vec::new, |listen| listen.0),
+                tls_certificate: file.vdsm.tls_certificate.map_or_else(|| defaults::TLS_CERTIFICATE.into(), |it| it.0),
+                tls_key: file.vdsm.tls_key.map_or_else(|| defaults::TLS_KEY.into(), |it| it.0),
+                tls_ca: file.vdsm.tls_ca.map_or_else(|| defaults::TLS_CA.into(), |it| it.0),
+            },
             log_level: file.log.level.map_or_else(LogLevel::default, |level| level.0),
             warnings,
         })
@@ -376,6 +397,19 @@ mod tests {
     }
 
     #[test]
+    fn stomp_is_off_unless_it_has_an_address_and_the_certificates_are_those_of_vdsm() {
+        let vdsm = |text: &str| parse(text).expect("valid").vdsm;
+        let default = vdsm("");
+        assert_eq!(default.stomp_listen, []);
+        assert_eq!(default.tls_certificate, Path::new("/etc/pki/vdsm/certs/vdsmcert.pem"));
+        assert_eq!(default.tls_key, Path::new("/etc/pki/vdsm/keys/vdsmkey.pem"));
+        assert_eq!(default.tls_ca, Path::new("/etc/pki/vdsm/certs/cacert.pem"));
+        assert_eq!(vdsm("[vdsm]\nstomp-listen = []"), default);
+        let own = vdsm("[vdsm]\nstomp-listen = ['[::1]:54321', '0.0.0.0:1']\ntls-key = '/k'");
+        assert_eq!((own.stomp_listen.len(), own.tls_key.as_path()), (2, Path::new("/k")));
+    }
+
+    #[test]
     fn a_budget_above_four_is_warned_of() {
         assert!(parse("[sampling]\nbudget = 4").expect("valid").warnings.is_empty());
         let settings = parse("[sampling]\nbudget = 5").expect("valid");
@@ -444,6 +478,16 @@ mod tests {
             ("[host]\npath = ['/a']", "f.toml:2:1: unknown key `path`, expected `paths`"),
             ("[sampling.periods]\nhost = 'auto'", "f.toml:2:8: only sampling.period can be \"auto\""),
             ("[export]\nhost-metrics = 1", "f.toml:2:16: invalid type: integer `1`, expected a boolean"),
+            (
+                "[vdsm]\nstomp-listen = ['localhost']",
+                "f.toml:2:16: \"localhost\" is no address to listen on; expected IP:PORT",
+            ),
+            ("[vdsm]\nstomp-listen = ['[::1]:1', '[::1]:1']", "f.toml:2:16: [::1]:1 is listed twice"),
+            (
+                "[vdsm]\ntls-ca = 'ca.pem'",
+                "f.toml:2:10: \"ca.pem\" is no absolute path; expected the path of a PEM file",
+            ),
+            ("[vdsm]\ntls = 1", "f.toml:2:1: unknown key `tls`, expected one of `stomp-listen`"),
             ("[log]\nlevel = 'loud'", "f.toml:2:9: unknown log level \"loud\"; expected one of error, "),
             ("[log]\nlevel = 'info'\nlevel = 'warn'", "f.toml:3:1: duplicate key"),
             ("[log\nlevel = 'info'", "f.toml:1:5: "),

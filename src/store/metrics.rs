@@ -34,6 +34,10 @@ const CALLS: [&str; 9] = [
     "virNetworkGetDHCPLeases",
 ];
 
+/// Why clients of STOMP are let go.
+pub const STOMP_REFUSALS: [&str; 8] =
+    ["bad_frame", "too_large", "bad_version", "no_connect", "bad_request", "idle", "too_slow", "tls"];
+
 /// Counters and gauges about ourselves. Those with a closed set of labels start at 0, so that `rate()` sees the first
 /// event.
 #[allow(missing_docs)] // The help texts below say it.
@@ -54,6 +58,8 @@ pub struct SelfMetrics {
     pub http_requests: IntCounterVec,
     pub http_duration: Histogram,
     pub rpc_calls: IntCounterVec,
+    pub stomp_connections: IntGauge,
+    pub stomp_refused: IntCounterVec,
     snapshot_age: Gauge,
     pub descriptions_failed: IntCounter,
     decode_problems: IntCounterVec,
@@ -151,6 +157,17 @@ impl SelfMetrics {
                 "Calls by JSON-RPC that were answered, by method (\"other\": unknown ones, and what is no request) and the code of the error, 0 for a result.",
                 &["method", "code"],
             ),
+            stomp_connections: gauge(
+                &registry,
+                "stomp_connections",
+                "Connections that are open to the STOMP listener.",
+            ),
+            stomp_refused: counters(
+                &registry,
+                "stomp_refused_total",
+                "STOMP clients that were let go, by reason: bad_frame (not STOMP), too_large, bad_version, no_connect (something else came first, or nothing in time), bad_request (STOMP, but not possible here), idle, too_slow (an answer left unread, or a frame not finished), tls (no accepted certificate).",
+                &["reason"],
+            ),
             snapshot_age: Gauge::new(
                 "virtstatd_snapshot_age_seconds",
                 "Time since the newest answer in the snapshot was asked for; absent before the first.",
@@ -228,6 +245,9 @@ impl SelfMetrics {
             self.samples_dropped.with_label_values(&[reason]);
         }
         self.series_dropped.with_label_values(&["duplicate"]);
+        for reason in STOMP_REFUSALS {
+            self.stomp_refused.with_label_values(&[reason]);
+        }
         for reason in PauseReason::ALL {
             self.pauses.with_label_values(&[reason.label()]);
         }

@@ -33,7 +33,7 @@ pub use kernel::{KernelNews, KernelStatus, KernelTurn};
 pub use lanes::{KernelRecord, Lanes};
 pub use leases::Leases;
 pub use life::{History, Life, Start, StartSource};
-pub use metrics::SelfMetrics;
+pub use metrics::{STOMP_REFUSALS, SelfMetrics};
 pub use minute::{Minute, Spread};
 pub use scrapes::ScraperId;
 pub use snapshot::{Domain, LaneShards, Link, Shards, Snapshot, StaleAfter};

@@ -1,0 +1,231 @@
+//! Connections over a pipe, on a clock that runs ahead when everybody waits.
+
+use std::collections::VecDeque;
+
+use tokio::io::{DuplexStream, duplex};
+use tokio::task::JoinHandle;
+
+use super::*;
+
+const CONNECT: &str = "CONNECT\naccept-version:1.2\nheart-beat:0,0\n\n\0";
+const CONNECTED: &str = "CONNECTED\nversion:1.2\nheart-beat:0,0\n\n\0";
+const SUBSCRIBE: &str = "SUBSCRIBE\ndestination:q\nid:s\n\n\0";
+const SEND: &str = "SEND\ndestination:jms.topic.vdsm_requests\nreply-to:q\n\nhello\0";
+
+impl Pieces for VecDeque<Bytes> {
+    fn next_piece(&mut self) -> Option<Bytes> {
+        self.pop_front()
+    }
+}
+
+struct Client {
+    stream: DuplexStream,
+    end: JoinHandle<Option<Reason>>,
+    stop: watch::Sender<bool>,
+}
+
+impl Client {
+    /// A client whose requests are answered with the pieces that `answer` gives.
+    fn new(answer: impl Fn(&[u8]) -> Option<Vec<&'static str>> + Send + 'static) -> Self {
+        let (stream, ours) = duplex(4096);
+        let (stop, stopped) = watch::channel(false);
+        let pieces = move |request: &[u8]| {
+            answer(request).map(|pieces| pieces.into_iter().map(Bytes::from).collect::<VecDeque<_>>())
+        };
+        Self { stream, end: tokio::spawn(serve(ours, pieces, stopped)), stop }
+    }
+
+    async fn say(&mut self, text: &str) {
+        self.stream.write_all(text.as_bytes()).await.expect("somebody reads");
+    }
+
+    async fn hears(&mut self, expected: &str) {
+        let mut bytes = vec![0; expected.len()];
+        self.stream.read_exact(&mut bytes).await.expect("somebody writes");
+        assert_eq!(String::from_utf8(bytes).expect("UTF-8"), expected);
+    }
+
+    /// All that is still said until the other side closes, and why it did.
+    async fn hears_the_end(mut self) -> (String, Option<Reason>) {
+        let mut text = String::new();
+        self.stream.read_to_string(&mut text).await.expect("UTF-8");
+        drop(self.stream);
+        (text, self.end.await.expect("no panic"))
+    }
+}
+
+fn error_of(text: &str) -> &str {
+    let body = text.strip_prefix("ERROR\nmessage:").and_then(|rest| rest.split_once("\n\n")).expect("an ERROR").1;
+    body.strip_suffix('\0').expect("a whole frame")
+}
+
+const MESSAGE: &str = "MESSAGE\nsubscription:s\ndestination:q\nmessage-id:1\ncontent-type:application/json\n";
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_of_one_piece_has_a_length_and_one_of_many_ends_with_its_nul() {
+    let mut client = Client::new(|request| {
+        assert_eq!(request, b"hello");
+        Some(vec!["[1]"])
+    });
+    client.say(&[CONNECT, SUBSCRIBE, SEND].concat()).await;
+    client.hears(CONNECTED).await;
+    client.hears(&format!("{MESSAGE}content-length:3\n\n[1]\0")).await;
+
+    let mut client = Client::new(|_| Some(vec!["[1", ",2", ",3]"]));
+    client.say(&[CONNECT, SUBSCRIBE, &SEND.replace("\n\n", "\nreceipt:r\n\n")].concat()).await;
+    client.hears(&format!("{CONNECTED}{MESSAGE}\n[1,2,3]\0RECEIPT\nreceipt-id:r\n\n\0")).await;
+    drop(client.stream);
+    assert_eq!(client.end.await.expect("no panic"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn notifications_are_answered_with_nothing_but_their_receipt() {
+    let mut client = Client::new(|_| None);
+    client
+        .say(&[CONNECT, SUBSCRIBE, SEND, &SEND.replace("\n\n", "\nreceipt:r\n\n"), "DISCONNECT\n\n\0"].concat())
+        .await;
+    let (text, reason) = client.hears_the_end().await;
+    assert_eq!((text, reason), (format!("{CONNECTED}RECEIPT\nreceipt-id:r\n\n\0"), None));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_closed_its_side_gets_its_answers() {
+    let mut client = Client::new(|_| Some(vec!["1", "2"]));
+    client.say(&[CONNECT, SUBSCRIBE, SEND, SEND].concat()).await;
+    client.stream.shutdown().await.expect("open");
+    let (text, reason) = client.hears_the_end().await;
+    assert_eq!((text.matches("\n\n12\0").count(), reason), (2, None), "{text}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_connect_in_time_is_let_go() {
+    for said in ["", "\n", "CONN", "CONNECT\naccept-version:1.2\n"] {
+        let begin = Instant::now();
+        let mut client = Client::new(|_| Some(vec![]));
+        client.say(said).await;
+        let (text, reason) = client.hears_the_end().await;
+        assert_eq!((error_of(&text), reason), ("No CONNECT came within 10 s", Some(Reason::NoConnect)));
+        assert_eq!(begin.elapsed().as_secs(), CONNECT_TIME.as_secs());
+    }
+    // Byte by byte is no way around it.
+    let mut client = Client::new(|_| Some(vec![]));
+    for _ in 0..11 {
+        let _ = client.stream.write_all(b"\n").await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(client.hears_the_end().await.1, Some(Reason::NoConnect));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_is_silent_is_let_go_after_ten_minutes_or_twice_its_promise() {
+    for (beats, agreed, after) in
+        [("0,0", "0,0", 600), ("20000,0", "0,20000", 45), ("4000000000,0", "0,4000000000", 600)]
+    {
+        let begin = Instant::now();
+        let mut client = Client::new(|_| Some(vec![]));
+        client.say(&CONNECT.replace("0,0", beats)).await;
+        client.hears(&CONNECTED.replace("0,0", agreed)).await;
+        let (text, reason) = client.hears_the_end().await;
+        assert_eq!((error_of(&text), reason), (&*format!("Nothing came for {after} s"), Some(Reason::Idle)));
+        assert_eq!(begin.elapsed().as_secs(), after);
+    }
+    // Heart-beats alone keep it.
+    let mut client = Client::new(|_| Some(vec!["1"]));
+    client.say(&CONNECT.replace("0,0", "1000,0")).await;
+    for _ in 0..1000 {
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        client.say("\n").await;
+    }
+    client.say(&[SUBSCRIBE, SEND].concat()).await;
+    client.hears(&CONNECTED.replace("0,0", "0,1000")).await;
+    client.hears(MESSAGE).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_is_never_finished_is_no_heart_beat() {
+    let begin = Instant::now();
+    let mut client = Client::new(|_| Some(vec![]));
+    client.say(&[CONNECT, "SEND\n"].concat()).await;
+    client.hears(CONNECTED).await;
+    for _ in 0..29 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        client.say("a:b\n").await;
+    }
+    let (text, reason) = client.hears_the_end().await;
+    assert_eq!((error_of(&text), reason), ("A frame was not complete after 30 s", Some(Reason::TooSlow)));
+    assert_eq!(begin.elapsed().as_secs(), 30);
+}
+
+#[tokio::test(start_paused = true)]
+async fn heart_beats_are_sent_as_agreed_while_there_is_nothing_else() {
+    let mut client = Client::new(|_| Some(vec!["1"]));
+    client.say(&CONNECT.replace("0,0", "0,24000")).await;
+    client.hears(&CONNECTED.replace("0,0", "24000,0")).await;
+    let begin = Instant::now();
+    client.hears("\n\n\n").await;
+    assert_eq!(begin.elapsed().as_secs(), 36, "at half the interval");
+    client.say(&[SUBSCRIBE, SEND].concat()).await;
+    client.hears(&format!("{MESSAGE}content-length:1\n\n1\0\n")).await;
+    assert_eq!(begin.elapsed().as_secs(), 48);
+    // They are no sign of the client.
+    let (text, reason) = client.hears_the_end().await;
+    assert!(text.starts_with("\n\n\n") && text.contains("ERROR\n"), "{text}");
+    assert_eq!(reason, Some(Reason::Idle));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_its_answer_is_let_go() {
+    let begin = Instant::now();
+    let mut client = Client::new(|_| Some(vec!["0123456789abcdef"; 1000]));
+    client.say(&[CONNECT, SUBSCRIBE, SEND].concat()).await;
+    assert_eq!(client.end.await.expect("no panic"), Some(Reason::TooSlow));
+    assert_eq!(begin.elapsed().as_secs(), ANSWER_TIME.as_secs());
+
+    // One that reads, but too little, is too.
+    let mut client = Client::new(|_| Some(vec!["0123456789abcdef"; 10_000]));
+    client.say(&[CONNECT, SUBSCRIBE, SEND].concat()).await;
+    let begin = Instant::now();
+    while !client.end.is_finished() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let mut some = [0; 1000];
+        let _ = client.stream.read(&mut some).await;
+    }
+    assert_eq!(client.end.await.expect("no panic"), Some(Reason::TooSlow));
+    assert!(begin.elapsed().as_secs() <= ANSWER_TIME.as_secs() + 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn errors_are_told_before_the_connection_is_closed() {
+    for (said, told, reason) in [
+        ("GET / HTTP/1.1\r\n\r\n", "This is no STOMP: a frame begins with its command", Reason::BadFrame),
+        ("\x16\x03\x01", "This is no STOMP: a frame begins with its command", Reason::BadFrame),
+        ("SEND\ncontent-length:100000000\n\nx", "The body is too long: 1048576 bytes are possible", Reason::TooLarge),
+        ("CONNECT\naccept-version:1.1\n\n\0", "Version unsupported", Reason::BadVersion),
+        (SEND, "Not connected: the first frame must be CONNECT", Reason::NoConnect),
+    ] {
+        let mut client = Client::new(|_| Some(vec![]));
+        client.say(said).await;
+        let (text, why) = client.hears_the_end().await;
+        assert_eq!((error_of(&text), why), (told, Some(reason)));
+    }
+    let mut client = Client::new(|_| Some(vec![]));
+    client.say(&[CONNECT, SUBSCRIBE, &SEND.replace("_requests", "_events")].concat()).await;
+    let (text, reason) = client.hears_the_end().await;
+    assert_eq!(error_of(text.strip_prefix(CONNECTED).expect("connected")), "Subscription not available");
+    assert_eq!(reason, Some(Reason::BadRequest));
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_end_of_the_service_answers_under_way_are_finished_and_no_more_begun() {
+    let mut client = Client::new(|_| Some(vec!["0123456789abcdef"; 1000]));
+    client.say(&[CONNECT, SUBSCRIBE, SEND].concat()).await;
+    client.hears(CONNECTED).await;
+    client.hears(MESSAGE).await;
+    client.stop.send(true).expect("it is served");
+    client.say(SEND).await;
+    let (text, reason) = client.hears_the_end().await;
+    assert_eq!((text.matches('\0').count(), text.len(), reason), (1, 1 + 16_000 + 1, None));
+    let client = Client::new(|_| Some(vec![]));
+    client.stop.send(true).expect("it is served");
+    assert_eq!(client.hears_the_end().await, (String::new(), None));
+}
