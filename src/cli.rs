@@ -31,7 +31,8 @@ Without a command it runs the daemon. Try:
   virtstatd find 52:54:00:12:34:56            whose NIC is this? Also an IP address, a disk, a process
 
 It reads /etc/virtstatd/virtstatd.toml if that exists. SIGHUP reads it again, SIGTERM ends the daemon.
-It serves /metrics, JSON below /api/v1, which /api/v1/openapi.json describes, /-/healthy and /-/ready; / lists all.
+It serves /metrics, JSON below /api/v1, which /api/v1/openapi.json describes, oVirt's JSON-RPC at /jsonrpc, /-/healthy and
+/-/ready; / lists all.
 
 Exit status: 0 done, 1 cannot run or not found, 2 bad configuration or usage."
 )]

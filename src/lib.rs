@@ -13,7 +13,7 @@
 //! | `host` | the host's own figures, free space, which mounts files are on and whether they answer | `model`, `clock` |
 //! | `store` | sample windows, snapshots, the sampler's own metrics | `model`, `clock` |
 //! | `sampling` | schedule, lanes, pool, engine | `model`, `clock`, `store`, `config`, `sync` |
-//! | `export` | Prometheus text, own JSON | `model`, `store` |
+//! | `export` | Prometheus text, own JSON, and that of oVirt's VDSM | `model`, `store` |
 //! | `http` | server, routes, responses | `export`, `store` |
 //! | `stomp` | VDSM's JSON-RPC over STOMP: frames, sessions, listeners, TLS | `export`, `store` |
 //! | `client` | asks a running daemon over HTTP | nothing |
