@@ -33,14 +33,12 @@ const ROUNDS: usize = 12;
 const PATIENCE: Duration = Duration::from_secs(120);
 const REQUEST: &str = r#"[{"jsonrpc":"2.0","method":"Host.getAllVmStats","params":{},"id":"1"}]"#;
 
-type Way = fn(SocketAddr, SocketAddr) -> std::io::Result<usize>;
+type Way = fn(SocketAddr, SocketAddr) -> std::io::Result<Vec<u8>>;
 
 const WAYS: [(&str, Way); 4] = [
     ("/api/v1/domains", |http, _| get(http, "/api/v1/domains")),
     ("/api/v1/vdsm/vms", |http, _| get(http, "/api/v1/vdsm/vms")),
-    ("Host.getAllVmStats, POST /jsonrpc", |http, _| {
-        Ok(Client::connect(http)?.post("/jsonrpc", REQUEST)?.body()?.len())
-    }),
+    ("Host.getAllVmStats, POST /jsonrpc", |http, _| Client::connect(http)?.post("/jsonrpc", REQUEST)?.body()),
     ("Host.getAllVmStats, STOMP", |_, stomp| poll(stomp)),
 ];
 
@@ -82,8 +80,10 @@ fn run() -> std::io::Result<()> {
         for ((_, way), (_, times, bytes, most)) in WAYS.iter().zip(&mut rows) {
             let watch = Watch::start(pid);
             let begin = Instant::now();
-            *bytes = way(daemon.address, stomp)?;
+            let answer = way(daemon.address, stomp)?;
             times.push(begin.elapsed().as_secs_f64() * 1e3);
+            check(&answer, guests)?;
+            *bytes = answer.len();
             *most = watch.most().max(*most);
             drop(watch);
             thread::sleep(Duration::from_millis(300));
@@ -101,12 +101,23 @@ fn run() -> std::io::Result<()> {
     Ok(())
 }
 
-fn get(http: SocketAddr, path: &str) -> std::io::Result<usize> {
-    Ok(Client::connect(http)?.get(path, false)?.body()?.len())
+/// What is measured has to be the answer.
+fn check(answer: &[u8], guests: u32) -> std::io::Result<()> {
+    let text = String::from_utf8_lossy(answer);
+    let found = text.matches("\"vmId\":").count().max(text.matches("\"uuid\":").count());
+    if found == guests as usize {
+        Ok(())
+    } else {
+        Err(std::io::Error::other(format!("{found} guests are in the answer")))
+    }
+}
+
+fn get(http: SocketAddr, path: &str) -> std::io::Result<Vec<u8>> {
+    Client::connect(http)?.get(path, false)?.body()
 }
 
 /// What vdsm-client does: three frames, and then the end of the answer is waited for.
-fn poll(stomp: SocketAddr) -> std::io::Result<usize> {
+fn poll(stomp: SocketAddr) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(stomp)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     let length = REQUEST.len();
@@ -118,15 +129,19 @@ fn poll(stomp: SocketAddr) -> std::io::Result<usize> {
         .as_bytes(),
     )?;
     // CONNECTED ends with the first NUL, the answer with the second.
-    let (mut buffer, mut ends, mut bytes) = (vec![0; 1 << 20], 0, 0);
+    let (mut all, mut filled, mut ends) = (vec![0; 1 << 20], 0, 0);
     while ends < 2 {
-        match stream.read(&mut buffer)? {
+        if filled == all.len() {
+            all.resize(2 * filled, 0);
+        }
+        match stream.read(&mut all[filled..])? {
             0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
             count => {
-                ends += buffer[..count].iter().filter(|byte| **byte == 0).count();
-                bytes += count;
+                ends += all[filled..filled + count].iter().filter(|byte| **byte == 0).count();
+                filled += count;
             }
         }
     }
-    Ok(bytes)
+    all.truncate(filled);
+    Ok(all)
 }

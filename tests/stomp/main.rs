@@ -34,7 +34,7 @@ impl Host {
         let (directory, file) = config_file(&configuration(vdsm));
         let daemon = Daemon::start(&["--config", &file]);
         daemon.wait_ready();
-        Self { stomp: stomp_address(&daemon), daemon, _directory: directory, file }
+        Self { stomp: daemon.stomp_address(), daemon, _directory: directory, file }
     }
 
     /// Another client of each kind gets what it asks for.
@@ -65,16 +65,6 @@ impl Host {
 
 fn configuration(vdsm: &str) -> String {
     format!("[libvirt]\nuri = 'test:///default'\n[vdsm]\n{vdsm}")
-}
-
-/// Where it listens, by its own words; the last one if there are several. With a wildcard address, on loopback.
-fn stomp_address(daemon: &Daemon) -> SocketAddr {
-    support::wait_for("the daemon to listen for STOMP", || {
-        let log = daemon.log();
-        let after = &log[log.rfind("stomp://")? + 8..];
-        let address: SocketAddr = after.split_whitespace().next()?.parse().ok()?;
-        Some(if address.ip().is_unspecified() { ([127, 0, 0, 1], address.port()).into() } else { address })
-    })
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::net::{TcpListener, TcpStream};
 
 use super::client::Client;
 use super::support::daemon::{command, config_file};
-use super::{Host, configuration, stomp_address, support};
+use super::{Host, configuration, support};
 
 /// An address that nobody has at the moment.
 fn free() -> String {
@@ -26,7 +26,7 @@ fn addresses_come_and_go_and_bad_ones_leave_the_old_in_force() {
     let mut host = Host::new();
     let (first, second) = (host.stomp, free());
     host.reload(&format!("stomp-listen = ['{second}']\n"), &format!("stomp://{second}"));
-    host.stomp = stomp_address(&host.daemon);
+    host.stomp = host.daemon.stomp_address();
     assert_eq!(host.stomp.to_string(), second);
     host.serves_others();
     assert!(TcpStream::connect(first).is_err(), "the old address is free again");

@@ -146,7 +146,7 @@ fn loopback_stays_plain_beside_others() {
     let host = Host::with(&pki.keys(listen));
     // The last one that the log names.
     support::wait_for("both addresses", || (host.daemon.log().matches("stomp://").count() == 2).then_some(()));
-    Client::open(super::stomp_address(&host.daemon)).asks("plain");
+    Client::open(host.daemon.stomp_address()).asks("plain");
 }
 
 #[test]

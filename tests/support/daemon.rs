@@ -86,6 +86,16 @@ impl Daemon {
         })
     }
 
+    /// Where it carries VDSM's JSON-RPC, likewise; the last one if there are several. With a wildcard address, on loopback.
+    pub(crate) fn stomp_address(&self) -> SocketAddr {
+        wait_for("the daemon to listen for STOMP", || {
+            let log = self.log();
+            let after = &log[log.rfind("stomp://")? + 8..];
+            let address: SocketAddr = after.split_whitespace().next()?.parse().ok()?;
+            Some(if address.ip().is_unspecified() { ([127, 0, 0, 1], address.port()).into() } else { address })
+        })
+    }
+
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
