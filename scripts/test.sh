@@ -89,7 +89,7 @@ start_lab() {
 
 run_tests() {
     if [[ -n $lab ]]; then export VIRTSTATD_LAB=$lab; else unset VIRTSTATD_LAB; fi
-    # Tests that find no guests pass, and name themselves here.
+    # Tests that find no guests, or not the program that they try, pass, and name themselves here.
     export VIRTSTATD_SKIPPED=$work/skipped
     local status=0
     # A test that hangs is to be told from one that works, and the rest of the gate is to be seen.
@@ -140,12 +140,12 @@ for name in "${failed_steps[@]}"; do
     # Failed tests are counted one by one already.
     if [[ $name != tests ]] || ((failed == 0)); then ((++failed)); fi
 done
-without_guests=$(wc -l <"$work/skipped")
-if ((without_guests)); then
-    printf '\nNOT TESTED, for want of real guests:\n'
+not_tested=$(wc -l <"$work/skipped")
+if ((not_tested)); then
+    printf '\nNOT TESTED, for want of what they need:\n'
     sort "$work/skipped"
-    passed=$((passed - without_guests))
-    skipped=$((skipped + without_guests))
+    passed=$((passed - not_tested))
+    skipped=$((skipped + not_tested))
 fi
 cleanup
 trap - EXIT

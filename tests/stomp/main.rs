@@ -86,6 +86,20 @@ fn vdsm_client_is_answered_in_one_burst_and_byte_by_byte() {
     host.connections(0);
 }
 
+/// oVirt's client itself is in no distribution that this project is tested on.
+#[test]
+fn vdsm_client_prints_the_guests() {
+    if !support::lab::may_run("vdsm-client") {
+        return;
+    }
+    let host = Host::new();
+    let (address, port) = (host.stomp.ip().to_string(), host.stomp.port().to_string());
+    let arguments = ["--insecure", "-a", &address, "-p", &port, "Host", "getAllVmStats"];
+    let printed = support::lab::run("vdsm-client", &arguments).unwrap();
+    let vms: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!((vms[0]["vmName"].as_str(), vms[0]["status"].as_str()), (Some("test"), Some("Up")), "{printed}");
+}
+
 #[test]
 fn many_requests_on_one_connection_are_answered_in_order() {
     let host = Host::new();

@@ -88,6 +88,18 @@ pub(crate) fn may_mount() -> bool {
     may
 }
 
+/// Is that program installed? Without it the test that asks is left out, which is said.
+pub(crate) fn may_run(program: &str) -> bool {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = std::env::split_paths(&paths).any(|directory| directory.join(program).is_file());
+    if !is_there {
+        let test = test_name();
+        eprintln!("NOT TESTED: {test} needs {program}, which is not installed");
+        note_skipped(&test);
+    }
+    is_there
+}
+
 /// Tells the gate, which counts: the test harness knows no skipping at run time.
 fn note_skipped(test: &str) {
     if let Some(file) = std::env::var_os("VIRTSTATD_SKIPPED") {
