@@ -157,7 +157,7 @@ fn the_host_is_told_of_as_vdsm_would() {
     assert!(text(&host["elapsedTime"]) > 2.0);
     for path in ["/", "/tmp"] {
         let space = rustix::fs::statvfs(path).unwrap();
-        let free = (space.f_bavail * space.f_frsize >> 20) as f64;
+        let free = ((space.f_bavail * space.f_frsize) >> 20) as f64;
         assert_between(path, text(&host["diskStats"][path]["free"]), (free, free), 512.0);
     }
     let status = daemon.get("/api/v1/vdsm/host");
