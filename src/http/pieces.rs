@@ -7,7 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use crate::export::api::ListBody;
-use crate::export::vdsm::{Answer, VmList};
+use crate::export::vdsm::{Answer, HostBody, VmList};
 
 /// A text that is made a piece at a time.
 pub(super) trait Pieces: Send + 'static {
@@ -32,7 +32,7 @@ macro_rules! pieces {
     )*};
 }
 
-pieces!(ListBody, VmList, Answer);
+pieces!(ListBody, HostBody, VmList, Answer);
 
 /// A text that is there already.
 pub(super) struct Whole(pub(super) Option<Bytes>);

@@ -146,7 +146,7 @@ impl App {
                 Some(reason) => response::error(StatusCode::SERVICE_UNAVAILABLE, "not_ready", &reason),
             },
             "/" => response::answer(StatusCode::OK, HeaderValue::from_static("text/plain; charset=utf-8"), index()),
-            vdsm::HOST => vdsm::host(&View::new(&self.store), headers),
+            vdsm::HOST => vdsm::host(View::new(&self.store), headers),
             vdsm::VMS => vdsm::vms(View::new(&self.store), headers),
             _ => match varying.and_then(decoded) {
                 None => {

@@ -6,7 +6,7 @@ use hyper::{Response, StatusCode};
 
 use super::pieces::Whole;
 use super::response::{self, Parts, WORTH_PACKING};
-use crate::export::vdsm::{View, VmList};
+use crate::export::vdsm::{HostBody, View, VmList};
 
 pub(super) const HOST: &str = "/api/v1/vdsm/host";
 pub(super) const VMS: &str = "/api/v1/vdsm/vms";
@@ -14,15 +14,14 @@ pub(super) const VMS: &str = "/api/v1/vdsm/vms";
 pub(super) const VM: &str = "/api/v1/vdsm/vms/";
 
 /// The `HostStats`.
-pub(super) fn host(view: &View, headers: &HeaderMap) -> Response<Parts> {
-    let mut text = Vec::new();
+pub(super) fn host(view: View, headers: &HeaderMap) -> Response<Parts> {
     if let Some(reason) = view.incomplete() {
         return not_ready(reason);
     }
-    if !view.write_host(&mut text) {
-        return not_ready("the host was not looked at yet");
+    match HostBody::new(view) {
+        None => not_ready("the host was not looked at lately"),
+        Some(host) => response::made(headers, host, WORTH_PACKING),
     }
-    whole(text, headers)
 }
 
 /// The `VmStats` of all domains that VDSM would know.

@@ -127,10 +127,28 @@ fn told(daemon: &Daemon, course: &mut Course) -> (Value, (SystemTime, SystemTime
     }
 }
 
+/// A guest that goes on when the test ends, however it does.
+struct Paused(String);
+
+impl Paused {
+    fn new(guest: String) -> Self {
+        virsh(&["suspend", &guest]);
+        Self(guest)
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        if let Err(error) = lab::run("virsh", &["-q", "-c", "qemu:///system", "resume", &self.0]) {
+            eprintln!("{error}");
+        }
+    }
+}
+
 #[test]
 fn the_host_is_told_of_as_vdsm_would() {
     let Some(_lab) = lab::enter_with(GUESTS) else { return };
-    virsh(&["suspend", &guest(2)]);
+    let _paused = Paused::new(guest(2));
     let config = "[sampling.periods]\nhost = '2s'\nkernel = '1s'\n[host]\npaths = ['/', '/tmp']\n";
     let (_directory, path) = config_file(config);
     let daemon = Daemon::start(&["--config", &path]);
@@ -138,8 +156,6 @@ fn the_host_is_told_of_as_vdsm_would() {
     wait_for("free space", || daemon.get("/api/v1/vdsm/host").json()["diskStats"].get("/tmp").map(|_| ()));
     let mut course = Course(Vec::new());
     let (host, window, taps) = told(&daemon, &mut course);
-    virsh(&["resume", &guest(2)]);
-
     cpus(&host, &course, window);
     memory(&host, &course, window.1);
     network(&host, &course, window.1, &taps);

@@ -8,6 +8,10 @@ mod support;
 
 mod agreement;
 mod golden;
+mod guests;
 mod host;
 mod made;
 mod rates;
+mod states;
+mod taps;
+mod virsh;

@@ -3,24 +3,24 @@
 use serde_json::{Value, json};
 use virtstatd::model::{
     BalloonSample, Block, BlockSample, CpuSample, DomainDescription, Figures, Interface, InterfaceSample, Io,
-    NicDescription, StateSample, Traffic, VcpuSample,
+    NicDescription, StateSample, Traffic,
 };
 
 use crate::made::{Made, SECOND};
 
-const GUEST: fn() -> DomainDescription = || DomainDescription {
+pub(crate) const GUEST: fn() -> DomainDescription = || DomainDescription {
     balloons: 1,
     memory_kib: Some(1_048_576),
     memory_maximum_kib: Some(2_097_152),
     ..DomainDescription::default()
 };
 
-fn running(figures: Figures) -> Figures {
+pub(crate) fn running(figures: Figures) -> Figures {
     Figures { state: Some(StateSample { state: Some(1), reason: Some(1) }), ..figures }
 }
 
 /// The record after two samples, so many seconds apart.
-fn after(seconds: u32, first: Figures, second: Figures) -> Value {
+pub(crate) fn after(seconds: u32, first: Figures, second: Figures) -> Value {
     let made = Made::new(GUEST());
     made.sample(running(first));
     made.advance(seconds * SECOND);
@@ -144,7 +144,7 @@ fn disk(index: u32, name: &str, read: Io, write: Io) -> Block {
     Block { index, name: Some(name.into()), read, write, ..Block::default() }
 }
 
-fn disks(disks: Vec<Block>) -> Figures {
+pub(crate) fn disks(disks: Vec<Block>) -> Figures {
     Figures { block: Some(BlockSample { count: Some(disks.len() as u64), disks }), ..Figures::default() }
 }
 
@@ -245,7 +245,7 @@ fn nics_are_found_by_their_names_and_those_without_are_left_out() {
     assert_eq!(text.matches("\"vnet5\":").count(), 1, "a key comes once: {text}");
 }
 
-fn balloon(balloon: BalloonSample) -> Figures {
+pub(crate) fn balloon(balloon: BalloonSample) -> Figures {
     Figures {
         balloon: Some(BalloonSample { current_kib: Some(1_048_576), rss_kib: Some(1), ..balloon }),
         ..Figures::default()
@@ -301,62 +301,4 @@ fn a_guest_that_says_it_has_more_free_than_it_can_have_says_nothing() {
     let sample =
         || balloon(BalloonSample { available_kib: Some(1), unused_kib: Some(4_000_000), ..BalloonSample::default() });
     assert_eq!(after(10, sample(), sample()).get("memUsage"), None);
-}
-
-#[test]
-fn each_state_has_vdsms_word() {
-    for (state, reason, expected) in [
-        (1, 1, "Up"),
-        (2, 0, "Up"),
-        (1, 10, "Migration Destination"),
-        (3, 1, "Paused"),
-        (3, 2, "Migration Destination"),
-        (3, 3, "Saving State"),
-        (3, 11, "WaitForLaunch"),
-        (3, 12, "Paused"),
-        (4, 1, "Powering down"),
-        (5, 1, "Down"),
-        (6, 1, "Down"),
-        (7, 0, "Paused"),
-    ] {
-        let made = Made::new(GUEST());
-        made.sample(Figures {
-            state: Some(StateSample { state: Some(state), reason: Some(reason) }),
-            ..Figures::default()
-        });
-        assert_eq!(made.vm()["status"], expected, "{state} {reason}");
-    }
-    let vcpu = Figures { vcpu: Some(VcpuSample { current: Some(2), ..VcpuSample::default() }), ..Figures::default() };
-    assert_eq!(after(1, Figures::default(), vcpu)["vcpuCount"], "2");
-}
-
-#[test]
-fn whoever_was_stopped_to_migrate_is_the_source() {
-    use virtstatd::model::{Happened, PauseReason};
-    let made = Made::new(GUEST());
-    made.happened(Happened::Paused(PauseReason::Migrated));
-    made.sample(Figures { state: Some(StateSample { state: Some(3), reason: Some(2) }), ..Figures::default() });
-    assert_eq!(made.vm()["status"], "Migration Source");
-}
-
-#[test]
-fn a_domain_is_unresponsive_by_a_call_or_by_the_age_of_what_qemu_is_asked_for_and_never_for_being_paused() {
-    let paused = || Figures { state: Some(StateSample { state: Some(3), reason: Some(1) }), ..Figures::default() };
-    let asked =
-        || Figures { block: disks(vec![]).block, balloon: balloon(BalloonSample::default()).balloon, ..paused() };
-    let made = Made::new(GUEST());
-    made.sample(asked());
-    for _ in 0..10 {
-        made.advance(15 * SECOND);
-        made.sample(asked());
-    }
-    assert_eq!((&made.vm()["status"], &made.vm()["monitorResponse"]), (&json!("Paused"), &json!("0")));
-    made.advance(59 * SECOND);
-    made.sample(paused());
-    assert_eq!(made.vm()["monitorResponse"], "0", "59 s are not a minute");
-    made.advance(SECOND);
-    assert_eq!(made.vm()["monitorResponse"], "-1");
-    made.sample(Figures { state: Some(StateSample { state: Some(3), reason: Some(2) }), ..Figures::default() });
-    made.advance(SECOND);
-    assert_eq!(made.vm()["monitorResponse"], "0", "not while it migrates");
 }

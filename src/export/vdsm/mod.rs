@@ -11,6 +11,7 @@ mod text;
 mod view;
 mod vm;
 
+pub use host::HostBody;
 pub use list::VmList;
 pub use reference::markdown;
 pub use rpc::{Answer, METHODS, Method, Parameter, Rpc};

@@ -49,7 +49,8 @@ port and nothing else:
         print(vm[\"vmName\"], vm.get(\"cpuSys\"))
 
 - Plain TCP is for loopback addresses. Any other address needs TLS with client certificates, as VDSM has it; the defaults of
-  `tls-certificate`, `tls-key` and `tls-ca` are VDSM's own files, which the service's user must be able to read.
+  `tls-certificate`, `tls-key` and `tls-ca` are VDSM's own files, which the service's user must be able to read
+  (config/virtstatd.toml says how). HTTP has neither TLS nor authentication: whoever reaches its address gets the same figures.
 - A manager such as MOM asks VDSM for `Host.getStats`, `Host.getAllVmStats` and `VM.getStats`, and gets them here. What it changes
   (KSM, balloons, CPU limits) it goes on telling VDSM: virtstatd only looks.
 - The engine itself keeps talking to VDSM, since it needs many methods that change things. What reads statistics for it can be
@@ -67,12 +68,18 @@ port and nothing else:
 - A request is answered once, a batch with an array, a notification not at all; `result` and `error` are never both there.
 - Lists show domains that run, and those that stopped while the service looked on. VDSM shows no others either; a domain that is
   asked for by its UUID is answered whether it runs or not.
-- Until every running domain was asked once after the start, calls are refused with code 99, as VDSM refuses them while it recovers.
+- Until every running domain was asked once, after the start and when stats groups were added, calls are refused with code 99, as
+  VDSM refuses them while it recovers.
+- `timeOffset` is what the guest set its clock to, as libvirt tells it, which has the offset at the start in it; VDSM adds that again.
+- `rxDropped` of a host's link has in it what its device missed, as in /proc/net/dev; VDSM reads the two apart and takes one.
+- `diskStats` has the paths under `[host]` in the configuration. Who looks for `/tmp` and `/var/log` there, as VDSM has them, names them:
+  `paths = [\"/\", \"/var/lib/libvirt/images\", \"/tmp\", \"/var/log\"]`.
 
 ";
 
 const CALLS: &str = "\
-Version 2.0, with parameters by name or by position, batches of up to 10,000 calls, and ids of any kind, which come back byte for byte.
+Version 2.0, with parameters by name or by position, and batches of up to 10,000 calls. An id is text, a number or null, has 1 KiB at
+most, and comes back byte for byte.
 A batch is answered as of one moment. A request over HTTP may have 1 MiB, and so may a frame of STOMP.
 
 - `\"id\": null` is a request like others; VDSM takes it for a notification.

@@ -7,9 +7,13 @@ mod network;
 
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
+
 use self::counts::Counts;
+use self::network::Drops;
+use super::list::{LOOKED_AT, PIECE};
 use super::table::{self, Field, Json, Record, Row};
-use super::text::Slot;
+use super::text::{Slot, json_text};
 use super::view::View;
 use crate::model::host::HostSample;
 
@@ -28,19 +32,26 @@ pub(super) struct Machine<'a> {
     /// When the newest look was.
     looked: SystemTime,
     counts: Counts,
+    drops: Drops,
 }
 
 impl<'a> Machine<'a> {
     /// `None` if the host was not looked at lately.
-    fn new(view: &'a View, counts: Counts) -> Option<Self> {
+    fn new(view: &'a View) -> Option<Self> {
         let newest = view.host.fresh(view.now.stamp.at)?;
-        Some(Self {
+        let mut host = Self {
             view,
             newest: &newest.figures,
             previous: view.host.samples.previous(),
             looked: newest.started.wall,
-            counts,
-        })
+            counts: Counts::new(view),
+            drops: Drops::default(),
+        };
+        network::of_host(&host).for_each(|link| host.drops.add(&link));
+        for domain in &view.snapshot.domains {
+            network::of_guest(view, host.newest, domain).for_each(|link| host.drops.add(&link));
+        }
+        Some(host)
     }
 
     /// How fast a counter grows, per second.
@@ -104,24 +115,107 @@ static SPACE: &[Field<Space>] = &[Field {
     write: |bytes, slot| slot.quoted(bytes >> 20),
 }];
 
-/// Writes the `HostStats`; `false`, and nothing is written, if the host was not looked at lately.
-pub(super) fn write(view: &View, out: &mut Vec<u8>) -> bool {
-    let host = Machine::new(view, Counts::new(view));
-    let tables = [GENERAL, cpu::FIELDS, memory::FIELDS, counts::FIELDS, network::FIELDS];
-    host.as_ref().map(|host| table::write_all(&tables, host, out)).is_some()
+/// A record of the host that is being written: very many guests have very many taps.
+pub(super) struct Writing {
+    /// The place of the domain whose taps come next.
+    next: usize,
+    /// Was no link written yet?
+    is_first: bool,
 }
 
-/// Writes what `Host.getNetworkStatistics` says, likewise.
-pub(super) fn write_network(view: &View, out: &mut Vec<u8>) -> bool {
-    let host = Machine::new(view, Counts::default());
-    host.as_ref().map(|host| table::write(network::FIELDS, host, out)).is_some()
+impl Writing {
+    /// Begins the `HostStats`; `None`, and nothing is written, if the host was not looked at lately.
+    pub(super) fn of_stats(view: &View, out: &mut Vec<u8>) -> Option<Self> {
+        Self::begin(view, &[GENERAL, cpu::FIELDS, memory::FIELDS, counts::FIELDS, network::FIELDS], out)
+    }
+
+    /// Begins what `Host.getNetworkStatistics` says, likewise.
+    pub(super) fn of_network(view: &View, out: &mut Vec<u8>) -> Option<Self> {
+        Self::begin(view, &[network::FIELDS], out)
+    }
+
+    fn begin(view: &View, tables: &[&[Field<Host>]], out: &mut Vec<u8>) -> Option<Self> {
+        let host = Machine::new(view)?;
+        table::write_all(tables, &host, out);
+        // The record stays open, and so does the map in it.
+        out.pop();
+        out.extend_from_slice(if out.last() == Some(&b'{') { b"" } else { b"," });
+        out.extend_from_slice(format!("\"{}\":{{", network::NETWORK.name).as_bytes());
+        let mut writing = Self { next: 0, is_first: true };
+        for link in network::of_host(&host) {
+            writing.link(&link, out);
+        }
+        Some(writing)
+    }
+
+    /// Writes until there is a piece in `out`, so many domains were looked at, or to the end; returns whether there is more to come.
+    pub(super) fn write_some(&mut self, view: &View, out: &mut Vec<u8>, most: &mut usize) -> bool {
+        // The view is that of the beginning, when the host was looked at lately.
+        let newest = view.host.samples.newest().map(|newest| &newest.figures);
+        while *most > 0 && out.len() < PIECE {
+            let Some((domain, host)) = view.snapshot.domains.get(self.next).zip(newest) else {
+                out.extend_from_slice(b"}}");
+                return false;
+            };
+            for link in network::of_guest(view, host, domain) {
+                self.link(&link, out);
+            }
+            self.next += 1;
+            *most -= 1;
+        }
+        true
+    }
+
+    fn link(&mut self, link: &network::Link<'_>, out: &mut Vec<u8>) {
+        if !std::mem::take(&mut self.is_first) {
+            out.push(b',');
+        }
+        json_text(out, link.name);
+        out.push(b':');
+        table::write(network::LINK, link, out);
+    }
+}
+
+/// The `HostStats`, made while they are sent.
+pub struct HostBody {
+    view: View,
+    begin: Vec<u8>,
+    writing: Option<Writing>,
+}
+
+impl HostBody {
+    /// As of the view's moment; `None` if the host was not looked at lately.
+    #[must_use]
+    pub fn new(view: View) -> Option<Self> {
+        let mut begin = Vec::new();
+        let writing = Writing::of_stats(&view, &mut begin)?;
+        Some(Self { view, begin, writing: Some(writing) })
+    }
+
+    /// Makes the next piece, which may be empty; `None` at the end.
+    pub fn next_piece(&mut self) -> Option<Bytes> {
+        let (mut out, mut most) = (std::mem::take(&mut self.begin), LOOKED_AT);
+        if !self.writing.as_mut()?.write_some(&self.view, &mut out, &mut most) {
+            out.push(b'\n');
+            self.writing = None;
+        }
+        Some(out.into())
+    }
+
+    /// Is there nothing more to come?
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.writing.is_none()
+    }
 }
 
 /// Each record, as docs/ovirt.md describes it.
 pub(super) fn records() -> Vec<(&'static str, &'static str, Vec<Row>)> {
     let all = [GENERAL, cpu::FIELDS, memory::FIELDS, counts::FIELDS, network::FIELDS];
+    let mut rows: Vec<Row> = all.into_iter().flat_map(table::rows).collect();
+    rows.push(network::NETWORK);
     let mut records = vec![
-        ("HostStats", "the host", all.into_iter().flat_map(table::rows).collect()),
+        ("HostStats", "the host", rows),
         ("HostStats.diskStats", "each path that is watched", table::rows(SPACE)),
         ("HostStats.cpuStatistics", "each CPU that is online, by its number", table::rows(cpu::CPU)),
     ];

@@ -2,32 +2,34 @@
 
 use std::time::SystemTime;
 
-use super::super::table::{Field, Json, Record};
+use super::super::table::{Field, Json, Record, Row};
 use super::super::text::Slot;
 use super::super::view::View;
 use super::{Host, Machine, field};
-use crate::model::host::HostInterface;
+use crate::model::host::{HostInterface, HostSample};
 use crate::model::{DomainDescription, Group, Interface, Traffic};
+use crate::store::{Domain, Key};
 
 pub(super) static FIELDS: &[Field<Host>] = &[
-    field(
-        "network",
-        Json::Map,
-        "",
-        "A record for each link: those of the host, and the taps of guests. A tap that is no guest's is left out.",
-        |host, slot| slot.map(LINK, links(host)),
-    ),
     field(
         "rxDropped",
         Json::String,
         "since boot",
-        "Received packets that were dropped, of all these links together. VDSM has the two sums exchanged.",
-        |host, slot| slot.quoted(sum(host, |link| link.receive.drops)),
+        "Received packets that were dropped, of all links together. VDSM has the two sums exchanged.",
+        |host, slot| slot.quoted(host.drops.receive?),
     ),
     field("txDropped", Json::String, "since boot", "Sent ones, likewise.", |host, slot| {
-        slot.quoted(sum(host, |link| link.transmit.drops))
+        slot.quoted(host.drops.transmit?)
     }),
 ];
+
+/// It is written a piece at a time, behind all others.
+pub(super) const NETWORK: Row = Row {
+    name: "network",
+    json: Json::Map,
+    unit: "",
+    what: "A record for each link: those of the host, and the taps of guests. A tap that is no guest's is left out.",
+};
 
 pub(super) enum LinkRecord {}
 
@@ -37,7 +39,7 @@ impl Record for LinkRecord {
 
 /// A link as the host sees it.
 pub(super) struct Link<'a> {
-    name: &'a str,
+    pub(super) name: &'a str,
     receive: Traffic,
     transmit: Traffic,
     sampled: SystemTime,
@@ -45,29 +47,39 @@ pub(super) struct Link<'a> {
     host: Option<&'a HostInterface>,
 }
 
-fn links<'a>(host: &Machine<'a>) -> impl Iterator<Item = (&'a str, Link<'a>)> + use<'a> {
+/// The links that are not guests', each name once.
+pub(super) fn of_host<'a>(host: &Machine<'a>) -> impl Iterator<Item = Link<'a>> + use<'a> {
     let sampled = host.looked;
-    let all = host.newest.interfaces.iter().chain(&host.newest.other_interfaces);
-    let own = all.map(move |interface| Link {
+    names(host.newest).map(move |interface| Link {
         name: &interface.name,
         receive: interface.receive,
         transmit: interface.transmit,
         sampled,
         host: Some(interface),
-    });
-    own.chain(taps(host.view)).map(|link| (link.name, link))
+    })
 }
 
-/// The taps of all running guests, from their own samples, which are from the guests' point of view.
-fn taps(view: &View) -> impl Iterator<Item = Link<'_>> {
-    view.snapshot.domains.iter().filter(|domain| domain.run.is_some()).flat_map(move |domain| {
-        let window = &domain.windows.interface;
-        let fresh = view.snapshot.fresh(window, Group::Interface, view.now.stamp.at).zip(window.newest());
-        let xml = domain.description.as_deref();
-        fresh.into_iter().flat_map(move |(sample, newest)| {
-            sample.interfaces.iter().filter_map(move |interface| tap(interface, xml?, newest.started.wall))
-        })
+fn names(host: &HostSample) -> impl Iterator<Item = &HostInterface> {
+    host.interfaces.iter().chain(&host.other_interfaces)
+}
+
+/// The taps of a guest, from its own sample, which is from the guest's point of view.
+pub(super) fn of_guest<'a>(view: &'a View, host: &'a HostSample, domain: &'a Domain) -> impl Iterator<Item = Link<'a>> {
+    let window = &domain.windows.interface;
+    let fresh = view.snapshot.fresh(window, Group::Interface, view.now.stamp.at).zip(window.newest());
+    let xml = domain.description.as_deref().filter(|_| domain.run.is_some() && domain.described_run == domain.run);
+    fresh.into_iter().flat_map(move |(sample, newest)| {
+        let taps = sample.interfaces.iter().filter_map(move |it| tap(it, xml?, newest.started.wall));
+        taps.filter(move |link| is_its_own(view, host, domain, link.name))
     })
+}
+
+/// A veth that a guest was given is among the host's links already; and a tap that goes from one guest to another may for a moment
+/// be in the samples of both.
+fn is_its_own(view: &View, host: &HostSample, domain: &Domain, name: &str) -> bool {
+    let owners = view.snapshot.lookup(&Key::Nic(name.into()));
+    let first = owners.iter().find(|owner| owner.run.is_some());
+    first.is_none_or(|first| first.id == domain.id) && names(host).all(|interface| *interface.name != *name)
 }
 
 fn tap<'a>(interface: &'a Interface, xml: &DomainDescription, sampled: SystemTime) -> Option<Link<'a>> {
@@ -81,8 +93,22 @@ fn tap<'a>(interface: &'a Interface, xml: &DomainDescription, sampled: SystemTim
     Some(Link { name, receive, transmit, sampled, host: None })
 }
 
-fn sum(host: &Machine<'_>, of: impl Fn(&Link<'_>) -> Option<u64>) -> u64 {
-    links(host).filter_map(|(_, link)| of(&link)).fold(0, u64::saturating_add)
+/// What was dropped, all links together; `None` if no link tells.
+#[derive(Debug, Default)]
+pub(super) struct Drops {
+    receive: Option<u64>,
+    transmit: Option<u64>,
+}
+
+impl Drops {
+    pub(super) fn add(&mut self, link: &Link<'_>) {
+        let sum = |all: Option<u64>, more: Option<u64>| match (all, more) {
+            (Some(all), Some(more)) => Some(all.saturating_add(more)),
+            (all, more) => all.or(more),
+        };
+        self.receive = sum(self.receive, link.receive.drops);
+        self.transmit = sum(self.transmit, link.transmit.drops);
+    }
 }
 
 pub(super) static LINK: &[Field<LinkRecord>] = &[
@@ -108,7 +134,8 @@ pub(super) static LINK: &[Field<LinkRecord>] = &[
     string(
         "speed",
         "Mbit/s",
-        "As the kernel says it of a link that is up; \"1000\" where it says none, which is a convention of VDSM's.",
+        "As the kernel says it of a link that is up; \"1000\" where it says none, which is a convention of VDSM's. Left out of a \
+         guest's tap.",
         |link, slot| match link.host?.speed_bits_per_second.map(|speed| speed / 1_000_000).filter(|speed| *speed > 0) {
             Some(speed) => slot.quoted(speed),
             None => slot.text("1000"),

@@ -88,7 +88,7 @@ pub(in super::super) fn described() -> Vec<(i32, String, &'static str)> {
         (Problem::Recovering, "not every running domain was asked yet, or the host was not looked at lately"),
         (Problem::TooMany, "a batch is too long"),
         (Problem::NoJson, "the text is no JSON; `id` is null"),
-        (Problem::NoRequest("method is missing"), "it is JSON, but no request; `id` is null"),
+        (Problem::NoRequest("method is no string"), "it is JSON, but no request; `id` is null"),
         (Problem::NoSuchMethod("VM.shutdown".into()), "there is no such method here"),
         (
             Problem::Parameters("Host.ping: x is none of its parameters".into()),

@@ -25,7 +25,8 @@ pub(super) static FIELDS: &[Field<Vm>] = &[
     field(
         "cpuSys",
         "% of one host CPU",
-        "`cpu.user` and `cpu.system` together, between the two newest samples; 200 is possible. Left out as cpuUser is.",
+        "`cpu.user` and `cpu.system` together, between the two newest samples; 200 is possible. Left out \
+         without two samples, or if a counter went back.",
         |vm, slot| {
             let cpu = pair(vm)?;
             slot.fixed(PERCENT * (cpu.rate(|cpu| cpu.user_ns)? + cpu.rate(|cpu| cpu.system_ns)?))
@@ -40,7 +41,7 @@ pub(super) static FIELDS: &[Field<Vm>] = &[
             slot.quoted(cpu.user_ns?.checked_add(cpu.system_ns?)?)
         },
     ),
-    typed("cpuActual", Json::Boolean, "", "Are cpuUser and cpuSys there?", |vm, slot| {
+    typed("cpuActual", Json::Boolean, "", "Are cpuUser and cpuSys both there?", |vm, slot| {
         let known = |cpu: &Pair<'_, CpuSample>| {
             let rates = [cpu.rate(|cpu| cpu.time_ns), cpu.rate(|cpu| cpu.user_ns), cpu.rate(|cpu| cpu.system_ns)];
             rates.iter().all(Option::is_some)

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use super::super::table::{Field, Json, Record};
 use super::status::is_paused_by_io_error;
 use super::{Guest, Vm, field, typed};
-use crate::model::{GraphicsDescription, Group, StopReason, WatchdogAction};
+use crate::model::{GraphicsDescription, Group, Stamp, StopReason, WatchdogAction};
 use crate::store::History;
 
 /// VDSM takes a VM for unresponsive whose newest sample is this old (`vm_command_timeout`).
@@ -183,16 +183,19 @@ struct Exit {
 
 /// How the last run ended: by libvirt's reason of the state, else by its event; `None` if libvirt says that it does not know.
 fn exit(vm: &Guest<'_>) -> Option<Exit> {
-    // virDomainShutoffReason.
+    // virDomainShutoffReason; 0 is "not known", as after a restart of libvirt.
     let reason = match vm.domain.state().map(|sampled| (sampled.figures.state, sampled.figures.reason)) {
-        Some((Some(6), _) | (Some(5), Some(3))) => StopReason::Crashed,
         Some((Some(5), Some(1))) => StopReason::Shutdown,
         Some((Some(5), Some(2))) => StopReason::Destroyed,
         Some((Some(5), Some(4))) => StopReason::Migrated,
         Some((Some(5), Some(5))) => StopReason::Saved,
         Some((Some(5), Some(6))) => StopReason::Failed,
-        Some((Some(5), Some(7))) => StopReason::FromSnapshot,
-        _ => history(vm)?.last_stop?.0,
+        None | Some((_, None | Some(0))) => match history(vm)?.last_stop?.0 {
+            // The event does not tell one that failed to start from one that failed later.
+            StopReason::Failed => StopReason::Unknown,
+            reason => reason,
+        },
+        _ => StopReason::Unknown,
     };
     let (code, reason, message) = match reason {
         StopReason::Shutdown => (0, 7, "the guest shut down"),
@@ -224,9 +227,13 @@ fn is_silent(vm: &Guest<'_>) -> bool {
     if vm.status.is_migrating() {
         return false;
     }
-    let limits = &vm.view.snapshot.stale_after;
-    // What the kernel tells comes without QEMU, so its groups say nothing about it.
-    let asked = [Group::Block, Group::Balloon].into_iter().filter_map(|group| Some((group, limits.get(group)?)));
-    let mut asked = asked.map(|(group, limit)| vm.domain.age(group, vm.at()) >= limit.max(SILENT)).peekable();
-    vm.domain.health.unresponsive_since.is_some() || (asked.peek().is_some() && asked.all(|is_old| is_old))
+    let (windows, limits) = (&vm.domain.windows, &vm.view.snapshot.stale_after);
+    // What the kernel tells comes without QEMU, and so does a part of a balloon sample: neither says that QEMU answers.
+    let balloon = windows.balloon.newest().filter(|newest| !newest.figures.is_partial()).map(|newest| newest.started);
+    let answers = [(Group::Block, windows.started(Group::Block)), (Group::Balloon, balloon)];
+    let answers = answers.into_iter().filter_map(|(group, started)| Some((started?, limits.get(group)?)));
+    let is_old =
+        |(started, limit): (Stamp, Duration)| vm.at().saturating_duration_since(started.at) >= limit.max(SILENT);
+    let mut answers = answers.map(is_old).peekable();
+    vm.domain.health.unresponsive_since.is_some() || (answers.peek().is_some() && answers.all(|is_old| is_old))
 }

@@ -38,7 +38,9 @@ struct Pair<'a, T> {
 
 impl<'a> Guest<'a> {
     pub(super) fn new(view: &'a View, domain: &'a Domain) -> Self {
-        Self { view, domain, xml: domain.description.as_deref(), status: Status::of(domain) }
+        // That of the run before may have other devices, and other limits.
+        let xml = domain.description.as_deref().filter(|_| domain.described_run == domain.run);
+        Self { view, domain, xml, status: Status::of(domain) }
     }
 
     pub(super) fn status(&self) -> Status {
