@@ -11,7 +11,7 @@ use crate::support::daemon::{Daemon, config_file};
 use crate::support::lab::{self, GUESTS, Lab, guest, virsh};
 use crate::support::traffic::Traffic;
 use crate::support::wait_for;
-use crate::virsh::{Course, Verdict, domstats, rate};
+use crate::virsh::{Course, Seen, Verdict, domstats, rate};
 
 /// Guests that do something, beside idle ones; with these there are 20.
 const CROWD: &[(&str, &[&str])] = &[
