@@ -169,7 +169,8 @@ impl Runs {
         self.counted.retain(|counted| Some(*counted) != before);
         self.count(run, life);
         (life.start, self.process) = (None, None);
-        if run != self.heard || run == before {
+        self.leave(before);
+        if run.is_none() || run != self.heard {
             life.forget_client();
             // How the last run left its clock may be wanted when the run is over.
             life.clock_offset_s = life.clock_offset_s.filter(|_| run.is_none());
@@ -179,6 +180,17 @@ impl Runs {
             told.is_present = true;
             life.start = Some(Start { at: told.at.stamp.wall, source: StartSource::Event });
         }
+    }
+
+    /// That run is over. Its number may come again, of another run, if libvirtd was restarted.
+    fn leave(&mut self, run: Option<RunId>) {
+        self.heard = self.heard.filter(|heard| Some(*heard) != run);
+    }
+
+    /// The domain went away, and its run with it. Who tells later that the run began does not make it another one.
+    pub(super) fn went_away(&mut self, run: Option<RunId>, life: &mut Life) {
+        self.leave(run);
+        self.begin(None, None, life);
     }
 
     fn count(&mut self, run: Option<RunId>, life: &mut Life) {
@@ -194,7 +206,9 @@ impl Runs {
     /// that keep them: that of the present run, and of one that was told and is not listed yet.
     pub(super) fn forget_numbers(&mut self, present: Option<RunId>) {
         let told = self.told.as_ref().filter(|told| !told.is_present).map(|told| told.run);
-        self.counted.retain(|counted| Some(*counted) == present || Some(*counted) == told);
+        let is_kept = |run: &RunId| Some(*run) == present || Some(*run) == told;
+        self.counted.retain(is_kept);
+        self.heard = self.heard.filter(is_kept);
     }
 
     /// Takes in an event; `present` is the run that is known.

@@ -368,7 +368,7 @@ impl State {
     pub(super) fn remove(&mut self, id: DomainId, at: Instant) {
         if let Some(Known { domain, mut runs, .. }) = self.domains.remove(&id) {
             let mut life = domain.life.clone();
-            runs.begin(None, None, &mut life);
+            runs.went_away(domain.run, &mut life);
             self.apart.insert(id, (at, Apart { life, runs }));
         }
         self.touched.push(id);

@@ -358,6 +358,42 @@ fn who_connects_before_the_run_is_listed_stays() {
 }
 
 #[test]
+fn a_clock_that_was_set_does_not_go_to_another_run_that_bears_the_number() {
+    for ends in ["before the restart", "with it", "with it, and the domain too"] {
+        let bench = Bench::new();
+        bench.listed(1, None);
+        bench.happens(1, Some(1), BOOTED);
+        bench.listed(1, Some(1));
+        bench.happens(1, Some(1), Happened::ClockSet(3600));
+        if ends == "before the restart" {
+            bench.happens(1, None, Happened::Stopped(StopReason::Shutdown));
+            bench.listed(1, None);
+        }
+        bench.store.forget_run_numbers();
+        if ends == "with it, and the domain too" {
+            bench.inventory(bench.tick(), vec![]);
+        }
+        bench.listed(1, None);
+        assert_eq!(bench.life(1).clock_offset_s, Some(3600), "{ends}: how it left the clock");
+        bench.listed(1, Some(1));
+        assert_eq!(bench.life(1).clock_offset_s, None, "{ends}");
+    }
+    // A run that goes on keeps its number, and so does one that is not listed yet.
+    for is_listed in [true, false] {
+        let bench = Bench::new();
+        bench.listed(1, None);
+        bench.happens(1, Some(7), BOOTED);
+        bench.happens(1, Some(7), Happened::ClockSet(-60));
+        if is_listed {
+            bench.listed(1, Some(7));
+        }
+        bench.store.forget_run_numbers();
+        bench.listed(1, Some(7));
+        assert_eq!(bench.life(1).clock_offset_s, Some(-60), "listed: {is_listed}");
+    }
+}
+
+#[test]
 fn the_last_time_a_watchdog_fired_is_kept_and_counts_as_nothing_else() {
     let bench = Bench::new();
     bench.listed(1, Some(1));
