@@ -34,12 +34,39 @@ fn each_state_has_vdsms_word() {
 }
 
 #[test]
+fn a_wall_clock_that_is_set_changes_no_age_and_no_cause() {
+    use virtstatd::clock::Clock as _;
+    use virtstatd::model::{Happened, StartReason, WatchdogAction};
+    for by_process in [true, false] {
+        let made = Made::nothing();
+        made.happened(Happened::Started(StartReason::Booted));
+        made.list(Some(RUN), None, Some(GUEST()));
+        if by_process {
+            made.started(100_000);
+        }
+        made.advance(100 * SECOND);
+        let right = made.clock.wall();
+        for wall in [right + 7_200 * SECOND, right - 7_200 * SECOND, right] {
+            made.clock.set_wall(wall);
+            made.happened(Happened::Watchdog(WatchdogAction::Reset));
+            let vm = made.vm();
+            assert_eq!((&vm["elapsedTime"], &vm["watchdogEvent"]["action"]), (&json!("100"), &json!("reset")));
+        }
+    }
+}
+
+#[test]
 fn whoever_was_stopped_to_migrate_is_the_source() {
     use virtstatd::model::{Happened, PauseReason};
     let made = Made::new(GUEST());
     made.happened(Happened::Paused(PauseReason::Migrated));
     made.sample(Figures { state: Some(StateSample { state: Some(3), reason: Some(2) }), ..Figures::default() });
     assert_eq!(made.vm()["status"], "Migration Source");
+    // Another run under the same number, of which nobody saw the start.
+    made.list(None, None, None);
+    made.store.forget_run_numbers();
+    made.sample(Figures { state: Some(StateSample { state: Some(3), reason: Some(2) }), ..Figures::default() });
+    assert_eq!(made.vm()["status"], "Migration Destination");
 }
 
 #[test]

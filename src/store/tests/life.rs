@@ -3,14 +3,13 @@
 use super::*;
 use crate::model::{
     DomainEvent, Happened, IoError, IoErrorAction, Moment, PauseReason, Process, ProcessState, StartReason, StopReason,
-    WatchdogAction,
 };
 
-const BOOTED: Happened = Happened::Started(StartReason::Booted);
+pub(super) const BOOTED: Happened = Happened::Started(StartReason::Booted);
 
 impl Bench {
     /// Something happens to a domain, a second after what was before.
-    fn happens(&self, number: u8, run: Option<u32>, what: Happened) -> Moment {
+    pub(super) fn happens(&self, number: u8, run: Option<u32>, what: Happened) -> Moment {
         self.tick();
         let at = self.store.moment();
         self.store.apply_event(at, &DomainEvent { id: id(number), run: run.map(RunId), what });
@@ -18,26 +17,26 @@ impl Bench {
     }
 
     /// The life of a domain as the next answer shows it.
-    fn life(&self, number: u8) -> Life {
+    pub(super) fn life(&self, number: u8) -> Life {
         self.store.set_bulk_problem(Some("publish"));
         self.store.set_bulk_problem(None);
         self.store.snapshot().get(id(number)).expect("it is known").life.clone()
     }
 
-    fn starts(&self, number: u8) -> u64 {
+    pub(super) fn starts(&self, number: u8) -> u64 {
         self.life(number).starts
     }
 
-    fn listed(&self, number: u8, run: Option<u32>) {
+    pub(super) fn listed(&self, number: u8, run: Option<u32>) {
         self.inventory(self.tick(), vec![described(number, run, &[], &[])]);
     }
 
-    fn sampled(&self, number: u8, run: u32) {
+    pub(super) fn sampled(&self, number: u8, run: u32) {
         self.bulk(self.tick(), vec![record(number, run, 10)]);
     }
 
     /// A look at the process of a run, which started so long ago.
-    fn looked(&self, number: u8, run: u32, ago: Duration) {
+    pub(super) fn looked(&self, number: u8, run: u32, ago: Duration) {
         let start_ticks = process_ticks(self.store.moment().since_boot - ago);
         let process = Process { pid: 41, start_ticks, state: ProcessState::Runs };
         self.store.apply_processes(&[(id(number), RunId(run), process)]);
@@ -68,7 +67,7 @@ fn who_ran_before_us_has_not_started_and_each_run_after_counts_once() {
         let bench = Bench::new();
         bench.listed(1, Some(1));
         bench.sampled(1, 1);
-        assert_eq!(bench.life(1), Life::default(), "it was there");
+        assert_eq!(bench.life(1), Life { ran: true, ..Life::default() }, "it was there");
         bench.happens(1, None, Happened::Stopped(StopReason::Shutdown));
         bench.listed(1, None);
         match told {
@@ -185,7 +184,7 @@ fn a_newcomer_counts_once_and_an_event_may_come_before_anybody_knows_it() {
     bench.happens(3, Some(6), BOOTED);
     assert_eq!((bench.starts(1), bench.starts(2), bench.starts(3)), (0, 1, 1));
     let life = bench.life(2);
-    assert_eq!(life.start, Some(Start { at: at.stamp.wall, source: StartSource::Event }));
+    assert_eq!(life.start, Some(Start { at: at.stamp.wall, since_boot: at.since_boot, source: StartSource::Event }));
     assert_eq!(life.history.expect("a pause").pauses().collect::<Vec<_>>(), [(PauseReason::Paused, 1)]);
     // A domain that is there in the first list was no newcomer, whatever happened to it before that.
     let bench = Bench::new();
@@ -249,10 +248,11 @@ fn reasons_panics_and_errors_are_counted_for_the_domain_and_the_host() {
     let history = life.history.expect("much happened");
     let pauses: Vec<_> = history.pauses().collect();
     assert_eq!(pauses, [(PauseReason::IoError, 1), (PauseReason::Unknown, 1)]);
-    assert_eq!(history.last_pause, Some((PauseReason::Unknown, paused.stamp.wall)));
+    let pause = history.last_pause.expect("a pause");
+    assert_eq!((pause.what, pause.at), (PauseReason::Unknown, paused.stamp.wall));
     assert_eq!(history.last_stop, Some((StopReason::Crashed, stopped.stamp.wall)));
-    let (error, at) = history.last_io_error.as_ref().expect("an error");
-    assert_eq!((error.reason.as_deref(), *at), (Some("enospc"), failed.stamp.wall));
+    let error = history.last_io_error.as_ref().expect("an error");
+    assert_eq!((error.what.reason.as_deref(), error.at), (Some("enospc"), failed.stamp.wall));
     assert!(bench.counted(r#"libvirt_pauses_total{reason="ioerror"} 1"#));
     assert!(bench.counted(r#"libvirt_pauses_total{reason="unknown"} 1"#));
     assert!(bench.counted(r#"libvirt_stops_total{reason="crashed"} 1"#));
@@ -264,10 +264,15 @@ fn a_run_began_when_its_process_did_and_until_that_is_seen_when_the_event_came()
     bench.listed(1, None);
     let at = bench.happens(1, Some(1), BOOTED);
     bench.listed(1, Some(1));
-    assert_eq!(bench.life(1).start, Some(Start { at: at.stamp.wall, source: StartSource::Event }));
+    assert_eq!(
+        bench.life(1).start,
+        Some(Start { at: at.stamp.wall, since_boot: at.since_boot, source: StartSource::Event })
+    );
     bench.looked(1, 1, Duration::from_millis(1_500));
-    let began = bench.store.stamp().wall - Duration::from_millis(1_500);
-    let start = Some(Start { at: began, source: StartSource::Process });
+    let now = bench.store.moment();
+    let ago = Duration::from_millis(1_500);
+    let (began, since_boot) = (now.stamp.wall - ago, now.since_boot - ago);
+    let start = Some(Start { at: began, since_boot, source: StartSource::Process });
     assert_eq!(bench.life(1).start, start);
     bench.happens(1, Some(1), Happened::Started(StartReason::FromSnapshot));
     assert_eq!(bench.life(1).start, start, "the process knows better");
@@ -316,56 +321,32 @@ fn an_event_is_shown_with_the_next_answer() {
 }
 
 #[test]
-fn who_is_at_the_graphics_and_what_the_clock_was_set_to_go_with_the_run() {
-    let bench = Bench::new();
-    let client = |bench: &Bench| {
-        let history = bench.life(1).history;
-        history.and_then(|history| history.graphics_client.as_deref().map(str::to_owned))
-    };
-    let connects = |run, from: &str| bench.happens(1, Some(run), Happened::Graphics(from.into()));
-    bench.listed(1, Some(4));
-    assert_eq!((client(&bench), bench.life(1).clock_offset_s), (None, None));
-    connects(4, "192.0.2.1");
-    bench.happens(1, Some(4), Happened::ClockSet(3600));
-    assert_eq!((client(&bench).as_deref(), bench.life(1).clock_offset_s), (Some("192.0.2.1"), Some(3600)));
-    connects(4, "");
-    assert_eq!(client(&bench).as_deref(), Some(""), "somebody left");
-    connects(4, "192.0.2.2");
-    bench.happens(1, None, Happened::Stopped(StopReason::Shutdown));
-    bench.listed(1, None);
-    assert_eq!((client(&bench), bench.life(1).clock_offset_s), (None, Some(3600)), "how it left the clock");
-    bench.listed(1, Some(5));
-    assert_eq!((client(&bench), bench.life(1).clock_offset_s), (None, None));
-    connects(4, "192.0.2.3");
-    bench.happens(1, None, Happened::Graphics("192.0.2.3".into()));
-    assert_eq!(client(&bench), None, "of a run that is over");
-}
-
-#[test]
-fn who_connects_before_the_run_is_listed_stays() {
-    for first in [BOOTED, Happened::ClockSet(-5)] {
+fn who_was_seen_running_ran_whoever_told_of_it_and_though_nobody_told_of_the_end() {
+    for told in ["first list", "list", "sample", "event", "end"] {
         let bench = Bench::new();
-        bench.listed(1, Some(1));
-        bench.happens(1, Some(1), Happened::Graphics("192.0.2.1".into()));
-        bench.happens(1, Some(2), first.clone());
-        bench.happens(1, Some(2), Happened::Graphics("192.0.2.2".into()));
-        bench.happens(1, Some(2), Happened::ClockSet(7));
-        bench.listed(1, Some(2));
-        let life = bench.life(1);
-        assert_eq!(life.clock_offset_s, Some(7), "{first:?}");
-        assert_eq!(life.history.and_then(|it| it.graphics_client.clone()).as_deref(), Some("192.0.2.2"), "{first:?}");
+        if told == "first list" {
+            bench.listed(1, Some(1));
+        } else {
+            bench.listed(1, None);
+            bench.happens(1, None, Happened::Other);
+            assert!(!bench.life(1).ran, "it was off all the time");
+        }
+        match told {
+            "list" => bench.listed(1, Some(1)),
+            "sample" => bench.sampled(1, 1),
+            "event" => _ = bench.happens(1, Some(1), BOOTED),
+            "end" => _ = bench.happens(1, None, Happened::Stopped(StopReason::Failed)),
+            _ => {}
+        }
+        assert!(bench.life(1).ran, "{told}");
+        bench.store.link_lost("no socket");
+        bench.listed(1, None);
+        assert!(bench.life(1).ran, "{told}: it stopped unseen");
     }
-}
-
-#[test]
-fn the_last_time_a_watchdog_fired_is_kept_and_counts_as_nothing_else() {
+    // A sample that lacks it takes it away, and the list brings it back.
     let bench = Bench::new();
     bench.listed(1, Some(1));
-    bench.happens(1, Some(1), Happened::Watchdog(WatchdogAction::Reset));
-    let at = bench.happens(1, Some(1), Happened::Watchdog(WatchdogAction::Pause));
-    bench.listed(1, Some(2));
-    let life = bench.life(1);
-    let history = life.history.expect("of the watchdog");
-    assert_eq!(history.last_watchdog, Some((WatchdogAction::Pause, at.stamp.wall)));
-    assert_eq!((history.pauses().count(), history.stops().count(), life.panics, life.io_errors), (0, 0, 0, 0));
+    bench.bulk(bench.tick(), vec![]);
+    bench.listed(1, None);
+    assert!(bench.life(1).ran);
 }
