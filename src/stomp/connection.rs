@@ -176,6 +176,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.buffer = buffer;
             self.heard = Instant::now();
             self.frame_since = self.parser.is_within().then(|| self.frame_since.unwrap_or(self.heard));
+            // A client that never pauses lets the others have their turn, and gets around neither its limits nor our heart-beats:
+            // the timers above are looked at only when there is nothing to read.
+            tokio::task::yield_now().await;
+            let (limit, refusal) = self.limit();
+            if Instant::now() >= limit {
+                return Err(refusal.into());
+            }
+            if self.beat().is_some_and(|beat| Instant::now() >= beat) {
+                self.say(b"\n").await?;
+            }
         }
     }
 
