@@ -14,10 +14,10 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 
-use super::pieces::{Gzip, Pieces};
-use crate::export::TooSlow;
+use super::pieces::Gzip;
 use crate::export::api::{ErrorBody, ErrorText};
 use crate::export::prometheus::Stream;
+use crate::export::{Pieces, TooSlow};
 
 /// What is made in pieces holds its snapshot while it is sent. Two periods' worth of figures is what that may cost.
 pub(super) const LIST_TIME: Duration = Duration::from_secs(30);
