@@ -61,6 +61,6 @@ impl View {
     }
 }
 
-fn is_listed(domain: &Domain) -> bool {
+pub(super) fn is_listed(domain: &Domain) -> bool {
     domain.run.is_some() || domain.life.history.as_ref().is_some_and(|history| history.last_stop.is_some())
 }

@@ -9,7 +9,7 @@ use super::error::Problem;
 use super::methods::Task;
 use super::request::{Asked, Element};
 use crate::export::vdsm::View;
-use crate::export::vdsm::list::{LOOKED_AT, Listing, PIECE, Roll};
+use crate::export::vdsm::list::{LOOKED_AT, Listing, PIECE};
 use crate::store::Store;
 
 /// An answer, made while it is sent: ten thousand guests are some tens of megabytes, and a batch can ask for them a thousand times.
@@ -20,8 +20,6 @@ pub struct Answer {
     left: IntoIter<Element>,
     /// The list that is the result of the call under way.
     listing: Option<Listing>,
-    /// Made when it is wanted first.
-    roll: Option<Roll>,
     batch: Batch,
 }
 
@@ -40,7 +38,7 @@ impl Answer {
             Asked::One(element) => (vec![element], Batch::No),
             Asked::Batch(elements) => (elements, Batch::ToBegin),
         };
-        Self { view, store, left: left.into_iter(), listing: None, roll: None, batch }
+        Self { view, store, left: left.into_iter(), listing: None, batch }
     }
 
     /// Makes the next piece of the JSON text, about 64 KiB long and never empty; `None` at the end.
@@ -51,8 +49,12 @@ impl Answer {
                 self.next_call(&mut out);
                 continue;
             };
-            let roll = self.roll.get_or_insert_with(|| Roll::new(&self.view));
-            if listing.write_some(&self.view, roll, &mut out, &mut most) {
+            if listing.write_some(&self.view, &mut out, &mut most) {
+                if out.is_empty() {
+                    // Lists show none of those.
+                    most = LOOKED_AT;
+                    continue;
+                }
                 break;
             }
             out.push(b'}');
@@ -124,10 +126,7 @@ impl Answer {
                 self.view.write_vm(domain, out);
                 out.push(b']');
             }
-            Task::VmList(ids) => {
-                let roll = self.roll.get_or_insert_with(|| Roll::new(&self.view));
-                self.listing = Some(Listing::of_entries(roll, &ids));
-            }
+            Task::VmList(ids) => self.listing = Some(Listing::of_entries(&self.view, &ids)),
         }
         Ok(())
     }
