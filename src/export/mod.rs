@@ -3,9 +3,11 @@
 //! Uses `model` and `store`; never the sampler, so nothing here can wait for libvirt.
 
 pub mod api;
+mod pieces;
 pub mod prometheus;
 pub mod vdsm;
 
+pub(crate) use pieces::Pieces;
 use thiserror::Error;
 
 /// What a client was to get was taken away, because it takes so long to fetch it that others would pay for it in memory.

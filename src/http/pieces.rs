@@ -1,4 +1,4 @@
-//! JSON that is made while it is sent, plain or compressed.
+//! Texts for the same hands as those that are made while they are sent: one that is there already, and any of them compressed.
 
 use std::io::Write as _;
 
@@ -6,33 +6,7 @@ use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::export::api::ListBody;
-use crate::export::vdsm::{Answer, HostBody, VmList};
-
-/// A text that is made a piece at a time.
-pub(super) trait Pieces: Send + 'static {
-    /// Makes the next piece, which may be empty; `None` at the end.
-    fn next_piece(&mut self) -> Option<Bytes>;
-
-    /// Is there nothing more to come?
-    fn is_finished(&self) -> bool;
-}
-
-macro_rules! pieces {
-    ($($made:ty),*) => {$(
-        impl Pieces for $made {
-            fn next_piece(&mut self) -> Option<Bytes> {
-                self.next_piece()
-            }
-
-            fn is_finished(&self) -> bool {
-                self.is_finished()
-            }
-        }
-    )*};
-}
-
-pieces!(ListBody, HostBody, VmList, Answer);
+use crate::export::Pieces;
 
 /// A text that is there already.
 pub(super) struct Whole(pub(super) Option<Bytes>);

@@ -14,10 +14,10 @@ use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::Instant;
 
-use super::pieces::{Gzip, Pieces};
-use crate::export::TooSlow;
+use super::pieces::Gzip;
 use crate::export::api::{ErrorBody, ErrorText};
 use crate::export::prometheus::Stream;
+use crate::export::{Pieces, TooSlow};
 
 /// What is made in pieces holds its snapshot while it is sent. Two periods' worth of figures is what that may cost.
 pub(super) const LIST_TIME: Duration = Duration::from_secs(30);
@@ -140,6 +140,11 @@ pub(super) fn answer(status: StatusCode, content_type: HeaderValue, body: Parts)
 /// JSON that is made while it is sent. It is compressed, for who accepts that, if it has `least` bytes.
 pub(super) fn made(headers: &HeaderMap, mut pieces: impl Pieces, least: usize) -> Response<Parts> {
     let begin = pieces.next_piece();
+    begun(headers, begin, pieces, least)
+}
+
+/// The same of what was begun to be made.
+pub(super) fn begun(headers: &HeaderMap, begin: Option<Bytes>, pieces: impl Pieces, least: usize) -> Response<Parts> {
     let is_long = !pieces.is_finished() || begin.as_ref().is_some_and(|begin| begin.len() >= least);
     let gzip = is_long && accepts_gzip(headers);
     let body = if gzip { Parts::of_pieces(None, Gzip::new(begin, pieces)) } else { Parts::of_pieces(begin, pieces) };

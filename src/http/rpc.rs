@@ -1,4 +1,5 @@
-//! `POST /jsonrpc`: the one request with a body. How long, how slow and how many bodies may be is limited here.
+//! `POST /jsonrpc`: the one request with a body. How long, how slow and how many bodies may be is limited here, and how many
+//! answers that are made while they are sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +22,10 @@ pub(super) const PATH: &str = "/jsonrpc";
 const LONGEST: usize = 1 << 20;
 /// Longer ones need a place. So short: every connection may have one under way at the same time.
 const SHORT: usize = 64 << 10;
-/// Long requests that are read and answered at the same time.
+/// Long requests that are read and answered at the same time, and short ones whose answer has more than one piece: until that is
+/// read to its end it holds a snapshot, a piece, and what of a batch is still to be answered, 3 MiB at most.
 const PLACES: usize = 16;
-/// How long a body may take, and the wait for a place with it.
+/// How long a body may take, and the wait for a place with it. Who waits with an answer holds no more than its first piece.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// So much of a body that is too long is read and thrown away. A client that is still sending when the connection is closed
 /// would not see why.
@@ -37,7 +39,7 @@ pub(super) struct Posts {
     bodies: Bodies,
 }
 
-/// Takes bodies in, as many long ones as there are places.
+/// Takes bodies in, as many long ones as there are places, which long answers need as well.
 struct Bodies {
     places: Arc<Semaphore>,
 }
@@ -64,7 +66,8 @@ impl Posts {
         if head.method != Method::POST {
             return response::method_not_allowed(&head.method, "POST");
         }
-        let (request, place) = match self.bodies.take(&mut body, Instant::now() + PATIENCE).await {
+        let until = Instant::now() + PATIENCE;
+        let (request, mut place) = match self.bodies.take(&mut body, until).await {
             Ok(taken) => taken,
             Err(refusal) => {
                 if refusal == Refusal::TooLong && is_coming(&head.headers) {
@@ -73,10 +76,16 @@ impl Posts {
                 return refused(refusal);
             }
         };
-        match self.rpc.answer(&request) {
-            Some(answer) => response::made(&head.headers, answer, WORTH_PACKING).map(|body| body.holding(place)),
-            None => response::empty(StatusCode::NO_CONTENT),
+        let Some(mut answer) = self.rpc.answer(&request) else { return response::empty(StatusCode::NO_CONTENT) };
+        // An answer may be held for long; the request need not be.
+        drop(request);
+        let begin = answer.next_piece();
+        if !answer.is_finished() {
+            if let Err(refusal) = self.bodies.admit(&mut place, until).await {
+                return refused(refusal);
+            }
         }
+        response::begun(&head.headers, begin, answer, WORTH_PACKING).map(|body| body.holding(place))
     }
 }
 
@@ -109,7 +118,12 @@ impl Bodies {
         if length > LONGEST {
             return Err(Refusal::TooLong);
         }
-        if length > SHORT && place.is_none() {
+        if length > SHORT { self.admit(place, until).await } else { Ok(()) }
+    }
+
+    /// Waits for a place, unless there is one already.
+    async fn admit(&self, place: &mut Option<OwnedSemaphorePermit>, until: Instant) -> Result<(), Refusal> {
+        if place.is_none() {
             let free = timeout_at(until, Arc::clone(&self.places).acquire_owned()).await;
             // The semaphore is never closed.
             *place = free.map_err(|_| Refusal::NoPlace)?.ok();
@@ -148,7 +162,7 @@ fn refused(refusal: Refusal) -> Response<Parts> {
         Refusal::NoPlace => (
             StatusCode::SERVICE_UNAVAILABLE,
             "too_many_requests",
-            format!("{PLACES} requests of more than {SHORT} bytes are under way; try again, or send a batch in parts"),
+            format!("{PLACES} long requests or long answers are under way; try again, or send a batch in parts"),
         ),
         Refusal::Broken => {
             (StatusCode::BAD_REQUEST, "bad_body", "the body ended early, or is badly chunked".to_owned())

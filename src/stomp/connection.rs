@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::frame::Parser;
 use super::refusal::{Reason, Refusal};
 use super::session::{Reaction, Request, Session};
-use crate::export::vdsm::Answer;
+use crate::export::Pieces;
 
 /// What is read at once, in bytes.
 const READ_BYTES: usize = 16 * 1024;
@@ -29,21 +29,11 @@ const SLACK: Duration = Duration::from_secs(5);
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 /// How long anything else that is sent may stay unread.
 const SEND_TIME: Duration = Duration::from_secs(30);
+/// What is not longer is sent together with what comes before it, in bytes: copying that costs less than sending it by itself.
+const TOGETHER: usize = 4096;
 /// How long is read on, and thrown away, when we close first: a socket that is closed with something unread in it takes back
 /// what the other side has not read yet, the ERROR that says why.
 const LINGER: Duration = Duration::from_secs(2);
-
-/// An answer that is made while it is sent.
-pub(super) trait Pieces {
-    /// The next piece; `None` at the end.
-    fn next_piece(&mut self) -> Option<Bytes>;
-}
-
-impl Pieces for Answer {
-    fn next_piece(&mut self) -> Option<Bytes> {
-        self.next_piece()
-    }
-}
 
 /// How it ended.
 enum End {
@@ -176,6 +166,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.buffer = buffer;
             self.heard = Instant::now();
             self.frame_since = self.parser.is_within().then(|| self.frame_since.unwrap_or(self.heard));
+            // A client that never pauses lets the others have their turn, and gets around neither its limits nor our heart-beats:
+            // the timers above are looked at only when there is nothing to read.
+            tokio::task::yield_now().await;
+            let (limit, refusal) = self.limit();
+            if Instant::now() >= limit {
+                return Err(refusal.into());
+            }
+            if self.beat().is_some_and(|beat| Instant::now() >= beat) {
+                self.say(b"\n").await?;
+            }
         }
     }
 
@@ -221,21 +221,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut out = Vec::new();
         if let Some(mut pieces) = pieces {
             let first = pieces.next_piece().unwrap_or_default();
-            let mut next = pieces.next_piece();
-            out = reply.head(next.is_none().then_some(first.len()));
-            out.extend_from_slice(&first);
-            while let Some(piece) = next {
-                self.stream.write_all(&out).await?;
-                out.clear();
-                out.extend_from_slice(&piece);
+            out = reply.head(pieces.is_finished().then_some(first.len()));
+            self.append(first, &mut out).await?;
+            while !pieces.is_finished() {
                 // The thread that makes it serves all the others.
                 tokio::task::yield_now().await;
-                next = pieces.next_piece();
+                let Some(piece) = pieces.next_piece() else { break };
+                self.append(piece, &mut out).await?;
             }
             out.push(0);
         }
         out.extend_from_slice(&behind);
         if out.is_empty() { Ok(()) } else { self.write(&out).await }
+    }
+
+    /// Sends a piece with what is to be sent before it, or puts it there if it is short, so that none is held but the newest.
+    async fn append(&mut self, piece: Bytes, out: &mut Vec<u8>) -> Result<(), End> {
+        if out.len() + piece.len() <= TOGETHER {
+            out.extend_from_slice(&piece);
+            return Ok(());
+        }
+        self.stream.write_all(out).await?;
+        out.clear();
+        self.stream.write_all(&piece).await?;
+        Ok(())
     }
 
     /// Closes in order.

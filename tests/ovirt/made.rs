@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use virtstatd::clock::ManualClock;
-use virtstatd::export::vdsm::View;
+use virtstatd::export::vdsm::{HostBody, Rpc, View};
 use virtstatd::model::{
     BulkReply, BulkRequest, DomainDescription, DomainEvent, DomainId, DomainRecord, Figures, Group, Happened,
     InventoryReply, ListedDomain, Process, ProcessState, RunId, Scope, StateSample,
@@ -18,7 +18,7 @@ pub(crate) const SECOND: Duration = Duration::from_secs(1);
 
 pub(crate) struct Made {
     pub(crate) clock: Arc<ManualClock>,
-    pub(crate) store: Store,
+    pub(crate) store: Arc<Store>,
 }
 
 impl Made {
@@ -32,7 +32,7 @@ impl Made {
     /// A host without guests.
     pub(crate) fn nothing() -> Self {
         let clock = Arc::new(ManualClock::new());
-        let store = Store::new(Arc::<ManualClock>::clone(&clock));
+        let store = Arc::new(Store::new(Arc::<ManualClock>::clone(&clock)));
         let mut stale_after = StaleAfter::default();
         for group in Group::ALL {
             stale_after.set(group, Duration::from_millis(37_500));
@@ -68,6 +68,24 @@ impl Made {
 
     pub(crate) fn happened(&self, what: Happened) {
         self.store.apply_event(self.store.moment(), &DomainEvent { id: ID, run: Some(RUN), what });
+    }
+
+    /// The `HostStats`; `None` if the host was not looked at lately.
+    pub(crate) fn host(&self) -> Option<Value> {
+        let mut body = HostBody::new(View::new(&self.store))?;
+        let text = std::iter::from_fn(|| body.next_piece()).collect::<Vec<_>>().concat();
+        Some(serde_json::from_slice(&text).unwrap())
+    }
+
+    /// The result of a call without parameters.
+    pub(crate) fn call(&self, method: &str) -> Value {
+        self.store.asked_all(Group::ALL.into_iter().collect());
+        let request = json!({"jsonrpc": "2.0", "method": method, "id": 1}).to_string();
+        let mut answer = Rpc::new(Arc::clone(&self.store)).answer(request.as_bytes()).unwrap();
+        let text = std::iter::from_fn(|| answer.next_piece()).collect::<Vec<_>>().concat();
+        let mut answer: Value = serde_json::from_slice(&text).unwrap();
+        assert!(answer.get("error").is_none(), "{answer}");
+        answer["result"].take()
     }
 
     pub(crate) fn advance(&self, by: Duration) {

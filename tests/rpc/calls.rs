@@ -1,9 +1,11 @@
 //! Each method, each mistake, and what comes back for it.
 
-use serde_json::{Value, json};
-use virtstatd::export::vdsm::{METHODS, Rpc, View};
+use std::sync::Arc;
 
-use super::{RUNNING, store_of, text_of, unlisted, uuid};
+use serde_json::{Value, json};
+use virtstatd::export::vdsm::{METHODS, Rpc};
+
+use super::{RUNNING, look_at_host, store_of, store_where, text_of, unlisted, uuid};
 
 /// Elements of a batch that are possible.
 const MOST: usize = 10_000;
@@ -53,16 +55,18 @@ fn each_method_has_its_result() {
 
 #[test]
 fn the_host_is_told_once_it_was_looked_at() {
-    for (method, is_known) in [
-        ("Host.getStats", View::new(&store_of(RUNNING)).write_host(&mut Vec::new())),
-        ("Host.getNetworkStatistics", View::new(&store_of(RUNNING)).write_network(&mut Vec::new())),
-    ] {
-        let answer = call(method, &json!({}));
-        if is_known {
-            assert!(answer["result"].is_object(), "{answer}");
-        } else {
-            assert_eq!(code(&answer), 99);
-        }
+    let store = store_of(RUNNING);
+    let ask = |method: &str| -> Value {
+        let request = json!({"jsonrpc": "2.0", "method": method, "params": {}, "id": 1}).to_string();
+        serde_json::from_str(&text_of(&store, request.as_bytes()).expect("an answer")).expect("JSON")
+    };
+    let methods = ["Host.getStats", "Host.getNetworkStatistics"];
+    for method in methods {
+        assert_eq!(code(&ask(method)), 99, "{method}");
+    }
+    look_at_host(&store);
+    for method in methods {
+        assert!(ask(method)["result"].is_object(), "{method}");
     }
 }
 
@@ -390,4 +394,32 @@ fn a_heavy_batch_is_never_held_in_memory() {
     // No piece ends within a domain.
     assert!(pieces >= total / (96 << 10) && pieces >= 200_000 / 512, "{pieces} pieces of {total} bytes");
     assert!(vms == 200_000, "{vms}: each domain once");
+}
+
+#[test]
+fn an_unread_list_grows_with_nothing_of_the_host() {
+    let store = store_of(2000);
+    let snapshot = store.snapshot();
+    // All who hold a domain by itself, and not by the snapshot.
+    let held = || snapshot.domains.iter().map(Arc::strong_count).sum::<usize>();
+    let before = held();
+    for method in ["Host.getAllVmStats", "Host.getVMList"] {
+        let request = json!({"jsonrpc": "2.0", "method": method, "id": 1}).to_string();
+        let mut answer = Rpc::new(Arc::clone(&store)).answer(request.as_bytes()).expect("an answer");
+        assert!(answer.next_piece().is_some() && !answer.is_finished());
+        assert_eq!(held(), before, "{method}");
+    }
+}
+
+#[test]
+fn many_domains_that_lists_do_not_show_are_passed_over() {
+    let store = store_where(2002, |number| number == 1 || number == 2002);
+    for method in ["Host.getAllVmStats", "Host.getVMList"] {
+        let request = json!({"jsonrpc": "2.0", "method": method, "id": 1}).to_string();
+        let text = text_of(&store, format!("[{request},{request}]").as_bytes()).expect("an answer");
+        let answers: Value = serde_json::from_str(&text).expect("JSON");
+        for answer in [&answers[0], &answers[1]] {
+            assert_eq!(ids(answer), [uuid(1), uuid(2002)], "those before and behind them");
+        }
+    }
 }

@@ -9,9 +9,11 @@ mod calls;
 mod http;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use virtstatd::clock::{Clock as _, ManualClock};
 use virtstatd::export::vdsm::Rpc;
+use virtstatd::model::host::HostSample;
 use virtstatd::model::{DomainId, InventoryReply, ListedDomain, RunId, Stamp};
 use virtstatd::store::Store;
 
@@ -27,18 +29,28 @@ fn unlisted() -> Arc<Store> {
 }
 
 fn store_of(running: u32) -> Arc<Store> {
+    store_where(running + 1, |number| number <= running)
+}
+
+/// So many domains, of which these run.
+fn store_where(domains: u32, runs: impl Fn(u32) -> bool) -> Arc<Store> {
     let clock = Arc::new(ManualClock::new());
     let store = Arc::new(Store::new(clock.clone()));
-    let domains = (1..=running + 1).map(|number| ListedDomain {
+    let domains = (1..=domains).map(|number| ListedDomain {
         id: DomainId::parse(&uuid(number)).expect("a UUID"),
         name: format!("vm{number:06}").into(),
-        run: (number <= running).then_some(RunId(number)),
+        run: runs(number).then_some(RunId(number)),
         state: None,
         description: None,
     });
     let reply = InventoryReply { domains: domains.collect(), ..InventoryReply::default() };
     store.apply_inventory(Stamp { at: clock.now(), wall: clock.wall() }, reply);
     store
+}
+
+/// As the host lane does.
+fn look_at_host(store: &Store) {
+    store.apply_host(store.stamp(), HostSample::default(), Duration::from_secs(12));
 }
 
 /// The whole text of an answer; none if there is nothing to say.

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::list::LOOKED_AT;
-use super::{host, vm};
+use super::vm;
 use crate::model::Moment;
 use crate::store::{Domain, HostWindow, Snapshot, Store};
 
@@ -50,29 +49,8 @@ impl View {
     pub fn write_entry(&self, domain: &Domain, out: &mut Vec<u8>) {
         vm::write_entry(self, domain, out);
     }
-
-    /// Writes the `HostStats`; `false`, and nothing is written, if the host was not looked at lately.
-    pub fn write_host(&self, out: &mut Vec<u8>) -> bool {
-        let writing = host::Writing::of_stats(self, out);
-        writing.map(|writing| self.write_all(writing, out)).is_some()
-    }
-
-    /// Writes what `Host.getNetworkStatistics` says; `false`, and nothing is written, if the host was not looked at lately.
-    pub fn write_network(&self, out: &mut Vec<u8>) -> bool {
-        let writing = host::Writing::of_network(self, out);
-        writing.map(|writing| self.write_all(writing, out)).is_some()
-    }
-
-    fn write_all(&self, mut writing: host::Writing, out: &mut Vec<u8>) {
-        let mut is_more = true;
-        while is_more {
-            let (mut piece, mut most) = (Vec::new(), LOOKED_AT);
-            is_more = writing.write_some(self, &mut piece, &mut most);
-            out.append(&mut piece);
-        }
-    }
 }
 
-fn is_listed(domain: &Domain) -> bool {
+pub(super) fn is_listed(domain: &Domain) -> bool {
     domain.life.ran
 }

@@ -1,8 +1,12 @@
 //! Connections over a pipe, on a clock that runs ahead when everybody waits.
 
 use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 
-use tokio::io::{DuplexStream, duplex};
+use tokio::io::{DuplexStream, ReadBuf, duplex};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -15,6 +19,10 @@ const SEND: &str = "SEND\ndestination:jms.topic.vdsm_requests\nreply-to:q\n\nhel
 impl Pieces for VecDeque<Bytes> {
     fn next_piece(&mut self) -> Option<Bytes> {
         self.pop_front()
+    }
+
+    fn is_finished(&self) -> bool {
+        self.is_empty()
     }
 }
 
@@ -76,6 +84,64 @@ async fn an_answer_of_one_piece_has_a_length_and_one_of_many_ends_with_its_nul()
     client.hears(&format!("{CONNECTED}{MESSAGE}\n[1,2,3]\0RECEIPT\nreceipt-id:r\n\n\0")).await;
     drop(client.stream);
     assert_eq!(client.end.await.expect("no panic"), None);
+}
+
+/// Long pieces that are counted as long as anybody holds one of them.
+struct Counted {
+    left: usize,
+    held: Arc<AtomicUsize>,
+    most: Arc<AtomicUsize>,
+}
+
+/// Memory of a piece.
+struct Held(Arc<AtomicUsize>);
+
+impl Counted {
+    const LENGTH: usize = 64 << 10;
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &[b'1'; Counted::LENGTH]
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Pieces for Counted {
+    fn next_piece(&mut self) -> Option<Bytes> {
+        self.left = self.left.checked_sub(1)?;
+        let held = self.held.fetch_add(1, Ordering::Relaxed) + 1;
+        self.most.fetch_max(held, Ordering::Relaxed);
+        Some(Bytes::from_owner(Held(Arc::clone(&self.held))))
+    }
+
+    fn is_finished(&self) -> bool {
+        self.left == 0
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_long_answer_one_piece_is_held_at_a_time() {
+    for left in [1, 5] {
+        let (held, most) = (Arc::default(), Arc::<AtomicUsize>::default());
+        let mut answer = Some(Counted { left, held: Arc::clone(&held), most: Arc::clone(&most) });
+        let (mut stream, ours) = duplex(4096);
+        let (_stop, stopped) = watch::channel(false);
+        let end = tokio::spawn(serve(ours, move |_: &[u8]| answer.take(), stopped));
+        stream.write_all([CONNECT, SUBSCRIBE, SEND, "DISCONNECT\n\n\0"].concat().as_bytes()).await.expect("it reads");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await.expect("UTF-8");
+        assert!(text.ends_with(&format!("\n\n{}\0", "1".repeat(left * Counted::LENGTH))), "{}", text.len());
+        assert_eq!(text.contains("content-length:65536\n"), left == 1);
+        assert_eq!((most.load(Ordering::Relaxed), held.load(Ordering::Relaxed)), (1, 0));
+        drop(stream);
+        assert_eq!(end.await.expect("no panic"), None);
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -228,4 +294,88 @@ async fn at_the_end_of_the_service_answers_under_way_are_finished_and_no_more_be
     let client = Client::new(|_| Some(vec![]));
     client.stop.send(true).expect("it is served");
     assert_eq!(client.hears_the_end().await, (String::new(), None));
+}
+
+/// A client that sends the same text for ever, without a pause, and takes whatever it is told. After a thousand reads it ends.
+struct Flood {
+    begin: &'static str,
+    text: &'static str,
+    reads: usize,
+    heard: Vec<u8>,
+}
+
+impl Flood {
+    const READS: usize = 1000;
+
+    fn new(begin: &'static str, text: &'static str) -> Self {
+        Self { begin, text, reads: 0, heard: Vec::new() }
+    }
+}
+
+impl AsyncRead for Flood {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<std::io::Result<()>> {
+        self.reads += 1;
+        if self.reads < Self::READS {
+            buffer.put_slice(std::mem::take(&mut self.begin).as_bytes());
+            while buffer.remaining() >= self.text.len() {
+                buffer.put_slice(self.text.as_bytes());
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Flood {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<std::io::Result<usize>> {
+        self.heard.extend_from_slice(bytes);
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        // Nobody is left who would read on.
+        self.reads = Self::READS;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Serves a flood while another task has its turns, and a second goes by in each; what was said to it, why it ended, and after
+/// how many seconds.
+async fn flooded(mut flood: Flood, most: usize) -> (String, Option<Reason>, u64) {
+    let (_stop, stopped) = watch::channel(false);
+    let turns = async move {
+        for _ in 0..most {
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+    };
+    let turns = tokio::spawn(turns);
+    let begin = Instant::now();
+    let served = serve(&mut flood, |_| Some(VecDeque::<Bytes>::new()), stopped);
+    let reason = tokio::select! {
+        reason = served => reason,
+        turns = turns => {
+            turns.expect("no panic");
+            None
+        }
+    };
+    let seconds = begin.elapsed().as_secs();
+    (String::from_utf8(flood.heard).expect("UTF-8"), reason, seconds)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_is_limited_as_silence_is_and_lets_others_have_their_turn() {
+    let (text, reason, seconds) = flooded(Flood::new("", "\n"), 100).await;
+    assert_eq!((error_of(&text), reason), ("No CONNECT came within 10 s", Some(Reason::NoConnect)));
+    assert!((10..13).contains(&seconds), "{seconds}");
+    // These break no rule.
+    for text in ["\n", "ACK\nid:1\n\n\0"] {
+        let (heard, reason, seconds) =
+            flooded(Flood::new("CONNECT\naccept-version:1.2\nheart-beat:0,20000\n\n\0", text), 100).await;
+        assert!(reason.is_none() && seconds >= 100, "{reason:?} after {seconds} s");
+        let beats = heard.strip_prefix("CONNECTED\nversion:1.2\nheart-beat:20000,0\n\n\0").expect("connected");
+        assert!(beats.len() >= 8 && beats.bytes().all(|byte| byte == b'\n'), "{heard:?}");
+    }
 }

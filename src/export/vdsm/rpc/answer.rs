@@ -9,7 +9,8 @@ use super::error::Problem;
 use super::methods::Task;
 use super::request::{Asked, Element};
 use crate::export::vdsm::View;
-use crate::export::vdsm::list::{LOOKED_AT, Listing, PIECE, Roll};
+use crate::export::vdsm::host::Writing;
+use crate::export::vdsm::list::{LOOKED_AT, Listing, PIECE};
 use crate::store::Store;
 
 /// An answer, made while it is sent: ten thousand guests are some tens of megabytes, and a batch can ask for them a thousand times.
@@ -18,11 +19,24 @@ pub struct Answer {
     /// Where calls are counted.
     store: Arc<Store>,
     left: IntoIter<Element>,
-    /// The list that is the result of the call under way.
-    listing: Option<Listing>,
-    /// Made when it is wanted first.
-    roll: Option<Roll>,
+    /// What is still to be written of the result of the call under way.
+    rest: Option<Rest>,
     batch: Batch,
+}
+
+/// A result that is long on a large host.
+enum Rest {
+    List(Listing),
+    Host(Writing),
+}
+
+impl Rest {
+    fn write_some(&mut self, view: &View, out: &mut Vec<u8>, most: &mut usize) -> bool {
+        match self {
+            Self::List(listing) => listing.write_some(view, out, most),
+            Self::Host(writing) => writing.write_some(view, out, most),
+        }
+    }
 }
 
 /// Where the brackets of a batch are.
@@ -40,23 +54,27 @@ impl Answer {
             Asked::One(element) => (vec![element], Batch::No),
             Asked::Batch(elements) => (elements, Batch::ToBegin),
         };
-        Self { view, store, left: left.into_iter(), listing: None, roll: None, batch }
+        Self { view, store, left: left.into_iter(), rest: None, batch }
     }
 
     /// Makes the next piece of the JSON text, about 64 KiB long and never empty; `None` at the end.
     pub fn next_piece(&mut self) -> Option<Bytes> {
         let (mut out, mut most) = (Vec::new(), LOOKED_AT);
         while out.len() < PIECE && !self.is_finished() {
-            let Some(listing) = &mut self.listing else {
+            let Some(rest) = &mut self.rest else {
                 self.next_call(&mut out);
                 continue;
             };
-            let roll = self.roll.get_or_insert_with(|| Roll::new(&self.view));
-            if listing.write_some(&self.view, roll, &mut out, &mut most) {
+            if rest.write_some(&self.view, &mut out, &mut most) {
+                if out.is_empty() {
+                    // Lists show none of those.
+                    most = LOOKED_AT;
+                    continue;
+                }
                 break;
             }
             out.push(b'}');
-            self.listing = None;
+            self.rest = None;
         }
         (!out.is_empty()).then(|| out.into())
     }
@@ -64,10 +82,10 @@ impl Answer {
     /// Is there nothing more to come?
     #[must_use]
     pub fn is_finished(&self) -> bool {
-        self.left.len() == 0 && self.listing.is_none() && self.batch == Batch::No
+        self.left.len() == 0 && self.rest.is_none() && self.batch == Batch::No
     }
 
-    /// Writes the answer to the next call, but for a list, which it begins; behind the last one it ends the batch.
+    /// Writes the answer to the next call, but for a long one, which it begins; behind the last one it ends the batch.
     fn next_call(&mut self, out: &mut Vec<u8>) {
         let Some(element) = self.left.next() else {
             out.push(b']');
@@ -100,34 +118,31 @@ impl Answer {
                 problem.code()
             }
         };
-        if self.listing.is_none() {
+        if self.rest.is_none() {
             out.push(b'}');
         }
         self.store.metrics.rpc_calls.with_label_values(&[label, itoa::Buffer::new().format(code)]).inc();
     }
 
-    /// Writes a result, or begins a list.
+    /// Writes a result, or begins it.
     fn result(&mut self, task: Task, out: &mut Vec<u8>) -> Result<(), Problem> {
         if self.view.incomplete().is_some() && task != Task::Ping {
             return Err(Problem::Recovering);
         }
         out.extend_from_slice(b",\"result\":");
-        let known = |written: bool| if written { Ok(()) } else { Err(Problem::Recovering) };
+        let known = |writing: Option<Writing>| writing.ok_or(Problem::Recovering);
         match task {
             Task::Ping => out.extend_from_slice(b"true"),
-            Task::HostStats => known(self.view.write_host(out))?,
-            Task::Network => known(self.view.write_network(out))?,
-            Task::AllVmStats => self.listing = Some(Listing::of_stats()),
+            Task::HostStats => self.rest = Some(Rest::Host(known(Writing::of_stats(&self.view, out))?)),
+            Task::Network => self.rest = Some(Rest::Host(known(Writing::of_network(&self.view, out))?)),
+            Task::AllVmStats => self.rest = Some(Rest::List(Listing::of_stats())),
             Task::VmStats(uuid) => {
                 let Some(domain) = self.view.find(&uuid) else { return Err(Problem::NoSuchVm(uuid)) };
                 out.push(b'[');
                 self.view.write_vm(domain, out);
                 out.push(b']');
             }
-            Task::VmList(ids) => {
-                let roll = self.roll.get_or_insert_with(|| Roll::new(&self.view));
-                self.listing = Some(Listing::of_entries(roll, &ids));
-            }
+            Task::VmList(ids) => self.rest = Some(Rest::List(Listing::of_entries(&self.view, &ids))),
         }
         Ok(())
     }
