@@ -64,19 +64,38 @@ impl StartSource {
     }
 }
 
+/// What happened to a domain, when, and in which run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Noted<T> {
+    /// What.
+    pub what: T,
+    /// Wall-clock time.
+    pub at: SystemTime,
+    /// `None` if that is not known, or was a run before the present one whose number may be another's by now.
+    run: Option<RunId>,
+}
+
+impl<T> Noted<T> {
+    /// It, if it happened in that run. Times would not tell: the start of a run may be unknown, and the wall clock be set back.
+    #[must_use]
+    pub fn of_run(&self, run: Option<RunId>) -> Option<&Self> {
+        (self.run.is_some() && self.run == run).then_some(self)
+    }
+}
+
 /// Why a domain was paused and stopped, and what happened last.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct History {
     pauses: [u64; PauseReason::ALL.len()],
     stops: [u64; StopReason::ALL.len()],
-    /// Why its vCPUs were stopped last, and when.
-    pub last_pause: Option<(PauseReason, SystemTime)>,
+    /// Why its vCPUs were stopped last.
+    pub last_pause: Option<Noted<PauseReason>>,
     /// How its last run ended, and when.
     pub last_stop: Option<(StopReason, SystemTime)>,
     /// The last error of a disk.
-    pub last_io_error: Option<(IoError, SystemTime)>,
-    /// What was done when its watchdog fired last, and when.
-    pub last_watchdog: Option<(WatchdogAction, SystemTime)>,
+    pub last_io_error: Option<Noted<IoError>>,
+    /// What was done when its watchdog fired last.
+    pub last_watchdog: Option<Noted<WatchdogAction>>,
     /// Who connected to its graphics last, in this run; empty after somebody left, `None` if neither was heard of.
     pub graphics_client: Option<Box<str>>,
 }
@@ -91,16 +110,24 @@ impl History {
     pub fn stops(&self) -> impl Iterator<Item = (StopReason, u64)> {
         StopReason::ALL.iter().copied().zip(self.stops).filter(|(_, count)| *count > 0)
     }
+
+    /// The runs that something was noted of.
+    fn runs(&mut self) -> impl Iterator<Item = &mut Option<RunId>> {
+        let pause = self.last_pause.as_mut().map(|noted| &mut noted.run);
+        let io_error = self.last_io_error.as_mut().map(|noted| &mut noted.run);
+        let watchdog = self.last_watchdog.as_mut().map(|noted| &mut noted.run);
+        [pause, io_error, watchdog].into_iter().flatten()
+    }
 }
 
 impl Life {
-    /// Takes in what happened, but for starts.
-    fn take(&mut self, what: &Happened, at: SystemTime) {
+    /// Takes in what happened in that run, but for starts.
+    fn take(&mut self, what: &Happened, at: SystemTime, run: Option<RunId>) {
         match what {
             Happened::Paused(reason) => {
                 let history = self.history();
                 history.pauses[*reason as usize] += 1;
-                history.last_pause = Some((*reason, at));
+                history.last_pause = Some(Noted { what: *reason, at, run });
             }
             Happened::Stopped(reason) => {
                 let history = self.history();
@@ -110,9 +137,11 @@ impl Life {
             Happened::Panicked => self.panics += 1,
             Happened::IoError(error) => {
                 self.io_errors += 1;
-                self.history().last_io_error = Some(((**error).clone(), at));
+                self.history().last_io_error = Some(Noted { what: (**error).clone(), at, run });
             }
-            Happened::Watchdog(action) => self.history().last_watchdog = Some((*action, at)),
+            Happened::Watchdog(action) => {
+                self.history().last_watchdog = Some(Noted { what: *action, at, run });
+            }
             Happened::Graphics(client) => self.history().graphics_client = Some(client.clone()),
             Happened::ClockSet(offset) => self.clock_offset_s = Some(*offset),
             Happened::Started(_) | Happened::Resumed | Happened::Other => {}
@@ -121,6 +150,15 @@ impl Life {
 
     fn history(&mut self) -> &mut History {
         Arc::make_mut(self.history.get_or_insert_default())
+    }
+
+    /// What was noted of other runs than these is of no run that is to come.
+    fn keep_runs(&mut self, is_kept: impl Fn(&RunId) -> bool) {
+        if let Some(history) = &mut self.history {
+            for run in Arc::make_mut(history).runs() {
+                *run = run.filter(&is_kept);
+            }
+        }
     }
 
     fn forget_client(&mut self) {
@@ -169,7 +207,7 @@ impl Runs {
         self.counted.retain(|counted| Some(*counted) != before);
         self.count(run, life);
         (life.start, self.process) = (None, None);
-        self.leave(before);
+        self.leave(before, life);
         if run.is_none() || run != self.heard {
             life.forget_client();
             // How the last run left its clock may be wanted when the run is over.
@@ -183,13 +221,15 @@ impl Runs {
     }
 
     /// That run is over. Its number may come again, of another run, if libvirtd was restarted.
-    fn leave(&mut self, run: Option<RunId>) {
-        self.heard = self.heard.filter(|heard| Some(*heard) != run);
+    fn leave(&mut self, run: Option<RunId>, life: &mut Life) {
+        let is_kept = |other: &RunId| Some(*other) != run;
+        self.heard = self.heard.filter(is_kept);
+        life.keep_runs(is_kept);
     }
 
     /// The domain went away, and its run with it. Who tells later that the run began does not make it another one.
     pub(super) fn went_away(&mut self, run: Option<RunId>, life: &mut Life) {
-        self.leave(run);
+        self.leave(run, life);
         self.begin(None, None, life);
     }
 
@@ -204,11 +244,12 @@ impl Runs {
 
     /// Whoever numbers the runs may begin anew: of the numbers before only those still mean something that guests run under, and
     /// that keep them: that of the present run, and of one that was told and is not listed yet.
-    pub(super) fn forget_numbers(&mut self, present: Option<RunId>) {
+    pub(super) fn forget_numbers(&mut self, present: Option<RunId>, life: &mut Life) {
         let told = self.told.as_ref().filter(|told| !told.is_present).map(|told| told.run);
         let is_kept = |run: &RunId| Some(*run) == present || Some(*run) == told;
         self.counted.retain(is_kept);
         self.heard = self.heard.filter(is_kept);
+        life.keep_runs(is_kept);
     }
 
     /// Takes in an event; `present` is the run that is known.
@@ -217,7 +258,7 @@ impl Runs {
         if goes_with_run && !self.hears(event.run, present, life) {
             return;
         }
-        life.take(&event.what, at.stamp.wall);
+        life.take(&event.what, at.stamp.wall, event.run.or(present));
         // Who wakes up goes on with the run, and the process, of before.
         let (Happened::Started(reason), Some(run)) = (&event.what, event.run) else { return };
         if *reason == StartReason::Wakeup {

@@ -32,7 +32,7 @@ pub use host::HostWindow;
 pub use kernel::{KernelNews, KernelStatus, KernelTurn};
 pub use lanes::{KernelRecord, Lanes};
 pub use leases::Leases;
-pub use life::{History, Life, Start, StartSource};
+pub use life::{History, Life, Noted, Start, StartSource};
 pub use metrics::{STOMP_REFUSALS, SelfMetrics};
 pub use minute::{Minute, Spread};
 pub use scrapes::ScraperId;

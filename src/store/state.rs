@@ -352,11 +352,13 @@ impl State {
 
     /// Runs are numbered anew.
     pub(super) fn forget_numbers(&mut self) {
-        for known in self.domains.values_mut() {
-            known.runs.forget_numbers(known.domain.run);
+        for (id, known) in &mut self.domains {
+            let domain = Arc::make_mut(&mut known.domain);
+            known.runs.forget_numbers(domain.run, &mut domain.life);
+            self.touched.push(*id);
         }
         for (_, apart) in self.apart.values_mut() {
-            apart.runs.forget_numbers(None);
+            apart.runs.forget_numbers(None, &mut apart.life);
         }
     }
 

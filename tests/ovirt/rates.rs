@@ -337,6 +337,12 @@ fn whoever_was_stopped_to_migrate_is_the_source() {
     made.happened(Happened::Paused(PauseReason::Migrated));
     made.sample(Figures { state: Some(StateSample { state: Some(3), reason: Some(2) }), ..Figures::default() });
     assert_eq!(made.vm()["status"], "Migration Source");
+    // Another run under the same number, of which nobody saw the start.
+    made.list(None, None, None);
+    made.store.forget_run_numbers();
+    made.advance(SECOND);
+    made.sample(Figures { state: Some(StateSample { state: Some(3), reason: Some(2) }), ..Figures::default() });
+    assert_eq!(made.vm()["status"], "Migration Destination");
 }
 
 #[test]

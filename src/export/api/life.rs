@@ -63,14 +63,14 @@ pub(super) fn of(domain: &Domain) -> LifeJson<'_> {
         stops: history.into_iter().flat_map(History::stops).map(|(reason, count)| (reason.label(), count)).collect(),
         panics: life.panics,
         io_errors: life.io_errors,
-        last_pause: history.and_then(|it| it.last_pause).map(|(reason, at)| last(reason.label(), at)),
+        last_pause: history.and_then(|it| it.last_pause).map(|pause| last(pause.what.label(), pause.at)),
         last_stop: history.and_then(|it| it.last_stop).map(|(reason, at)| last(reason.label(), at)),
-        last_io_error: history.and_then(|it| it.last_io_error.as_ref()).map(|(error, at)| LastIoError {
-            at: rfc3339(*at),
-            action: error.action.label(),
-            reason: error.reason.as_deref(),
-            device: error.device.as_deref(),
-            path: error.path.as_deref(),
+        last_io_error: history.and_then(|it| it.last_io_error.as_ref()).map(|error| LastIoError {
+            at: rfc3339(error.at),
+            action: error.what.action.label(),
+            reason: error.what.reason.as_deref(),
+            device: error.what.device.as_deref(),
+            path: error.what.path.as_deref(),
         }),
     }
 }

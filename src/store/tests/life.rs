@@ -3,14 +3,13 @@
 use super::*;
 use crate::model::{
     DomainEvent, Happened, IoError, IoErrorAction, Moment, PauseReason, Process, ProcessState, StartReason, StopReason,
-    WatchdogAction,
 };
 
-const BOOTED: Happened = Happened::Started(StartReason::Booted);
+pub(super) const BOOTED: Happened = Happened::Started(StartReason::Booted);
 
 impl Bench {
     /// Something happens to a domain, a second after what was before.
-    fn happens(&self, number: u8, run: Option<u32>, what: Happened) -> Moment {
+    pub(super) fn happens(&self, number: u8, run: Option<u32>, what: Happened) -> Moment {
         self.tick();
         let at = self.store.moment();
         self.store.apply_event(at, &DomainEvent { id: id(number), run: run.map(RunId), what });
@@ -18,26 +17,26 @@ impl Bench {
     }
 
     /// The life of a domain as the next answer shows it.
-    fn life(&self, number: u8) -> Life {
+    pub(super) fn life(&self, number: u8) -> Life {
         self.store.set_bulk_problem(Some("publish"));
         self.store.set_bulk_problem(None);
         self.store.snapshot().get(id(number)).expect("it is known").life.clone()
     }
 
-    fn starts(&self, number: u8) -> u64 {
+    pub(super) fn starts(&self, number: u8) -> u64 {
         self.life(number).starts
     }
 
-    fn listed(&self, number: u8, run: Option<u32>) {
+    pub(super) fn listed(&self, number: u8, run: Option<u32>) {
         self.inventory(self.tick(), vec![described(number, run, &[], &[])]);
     }
 
-    fn sampled(&self, number: u8, run: u32) {
+    pub(super) fn sampled(&self, number: u8, run: u32) {
         self.bulk(self.tick(), vec![record(number, run, 10)]);
     }
 
     /// A look at the process of a run, which started so long ago.
-    fn looked(&self, number: u8, run: u32, ago: Duration) {
+    pub(super) fn looked(&self, number: u8, run: u32, ago: Duration) {
         let start_ticks = process_ticks(self.store.moment().since_boot - ago);
         let process = Process { pid: 41, start_ticks, state: ProcessState::Runs };
         self.store.apply_processes(&[(id(number), RunId(run), process)]);
@@ -249,10 +248,11 @@ fn reasons_panics_and_errors_are_counted_for_the_domain_and_the_host() {
     let history = life.history.expect("much happened");
     let pauses: Vec<_> = history.pauses().collect();
     assert_eq!(pauses, [(PauseReason::IoError, 1), (PauseReason::Unknown, 1)]);
-    assert_eq!(history.last_pause, Some((PauseReason::Unknown, paused.stamp.wall)));
+    let pause = history.last_pause.expect("a pause");
+    assert_eq!((pause.what, pause.at), (PauseReason::Unknown, paused.stamp.wall));
     assert_eq!(history.last_stop, Some((StopReason::Crashed, stopped.stamp.wall)));
-    let (error, at) = history.last_io_error.as_ref().expect("an error");
-    assert_eq!((error.reason.as_deref(), *at), (Some("enospc"), failed.stamp.wall));
+    let error = history.last_io_error.as_ref().expect("an error");
+    assert_eq!((error.what.reason.as_deref(), error.at), (Some("enospc"), failed.stamp.wall));
     assert!(bench.counted(r#"libvirt_pauses_total{reason="ioerror"} 1"#));
     assert!(bench.counted(r#"libvirt_pauses_total{reason="unknown"} 1"#));
     assert!(bench.counted(r#"libvirt_stops_total{reason="crashed"} 1"#));
@@ -313,95 +313,4 @@ fn an_event_is_shown_with_the_next_answer() {
     assert_eq!(bench.store.snapshot().sequence, sequence, "a storm of them renders nothing");
     bench.sampled(1, 1);
     assert_eq!(bench.store.snapshot().domains[0].life.panics, 1);
-}
-
-#[test]
-fn who_is_at_the_graphics_and_what_the_clock_was_set_to_go_with_the_run() {
-    let bench = Bench::new();
-    let client = |bench: &Bench| {
-        let history = bench.life(1).history;
-        history.and_then(|history| history.graphics_client.as_deref().map(str::to_owned))
-    };
-    let connects = |run, from: &str| bench.happens(1, Some(run), Happened::Graphics(from.into()));
-    bench.listed(1, Some(4));
-    assert_eq!((client(&bench), bench.life(1).clock_offset_s), (None, None));
-    connects(4, "192.0.2.1");
-    bench.happens(1, Some(4), Happened::ClockSet(3600));
-    assert_eq!((client(&bench).as_deref(), bench.life(1).clock_offset_s), (Some("192.0.2.1"), Some(3600)));
-    connects(4, "");
-    assert_eq!(client(&bench).as_deref(), Some(""), "somebody left");
-    connects(4, "192.0.2.2");
-    bench.happens(1, None, Happened::Stopped(StopReason::Shutdown));
-    bench.listed(1, None);
-    assert_eq!((client(&bench), bench.life(1).clock_offset_s), (None, Some(3600)), "how it left the clock");
-    bench.listed(1, Some(5));
-    assert_eq!((client(&bench), bench.life(1).clock_offset_s), (None, None));
-    connects(4, "192.0.2.3");
-    bench.happens(1, None, Happened::Graphics("192.0.2.3".into()));
-    assert_eq!(client(&bench), None, "of a run that is over");
-}
-
-#[test]
-fn who_connects_before_the_run_is_listed_stays() {
-    for first in [BOOTED, Happened::ClockSet(-5)] {
-        let bench = Bench::new();
-        bench.listed(1, Some(1));
-        bench.happens(1, Some(1), Happened::Graphics("192.0.2.1".into()));
-        bench.happens(1, Some(2), first.clone());
-        bench.happens(1, Some(2), Happened::Graphics("192.0.2.2".into()));
-        bench.happens(1, Some(2), Happened::ClockSet(7));
-        bench.listed(1, Some(2));
-        let life = bench.life(1);
-        assert_eq!(life.clock_offset_s, Some(7), "{first:?}");
-        assert_eq!(life.history.and_then(|it| it.graphics_client.clone()).as_deref(), Some("192.0.2.2"), "{first:?}");
-    }
-}
-
-#[test]
-fn a_clock_that_was_set_does_not_go_to_another_run_that_bears_the_number() {
-    for ends in ["before the restart", "with it", "with it, and the domain too"] {
-        let bench = Bench::new();
-        bench.listed(1, None);
-        bench.happens(1, Some(1), BOOTED);
-        bench.listed(1, Some(1));
-        bench.happens(1, Some(1), Happened::ClockSet(3600));
-        if ends == "before the restart" {
-            bench.happens(1, None, Happened::Stopped(StopReason::Shutdown));
-            bench.listed(1, None);
-        }
-        bench.store.forget_run_numbers();
-        if ends == "with it, and the domain too" {
-            bench.inventory(bench.tick(), vec![]);
-        }
-        bench.listed(1, None);
-        assert_eq!(bench.life(1).clock_offset_s, Some(3600), "{ends}: how it left the clock");
-        bench.listed(1, Some(1));
-        assert_eq!(bench.life(1).clock_offset_s, None, "{ends}");
-    }
-    // A run that goes on keeps its number, and so does one that is not listed yet.
-    for is_listed in [true, false] {
-        let bench = Bench::new();
-        bench.listed(1, None);
-        bench.happens(1, Some(7), BOOTED);
-        bench.happens(1, Some(7), Happened::ClockSet(-60));
-        if is_listed {
-            bench.listed(1, Some(7));
-        }
-        bench.store.forget_run_numbers();
-        bench.listed(1, Some(7));
-        assert_eq!(bench.life(1).clock_offset_s, Some(-60), "listed: {is_listed}");
-    }
-}
-
-#[test]
-fn the_last_time_a_watchdog_fired_is_kept_and_counts_as_nothing_else() {
-    let bench = Bench::new();
-    bench.listed(1, Some(1));
-    bench.happens(1, Some(1), Happened::Watchdog(WatchdogAction::Reset));
-    let at = bench.happens(1, Some(1), Happened::Watchdog(WatchdogAction::Pause));
-    bench.listed(1, Some(2));
-    let life = bench.life(1);
-    let history = life.history.expect("of the watchdog");
-    assert_eq!(history.last_watchdog, Some((WatchdogAction::Pause, at.stamp.wall)));
-    assert_eq!((history.pauses().count(), history.stops().count(), life.panics, life.io_errors), (0, 0, 0, 0));
 }

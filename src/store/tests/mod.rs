@@ -5,6 +5,7 @@ mod directory;
 mod health;
 mod lanes;
 mod life;
+mod of_runs;
 mod runs;
 
 use std::sync::Arc;

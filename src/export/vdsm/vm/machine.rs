@@ -6,7 +6,7 @@ use super::super::table::{Field, Json, Record};
 use super::status::is_paused_by_io_error;
 use super::{Guest, Vm, field, typed};
 use crate::model::{GraphicsDescription, Group, StopReason, WatchdogAction};
-use crate::store::History;
+use crate::store::{History, Noted};
 
 /// VDSM takes a VM for unresponsive whose newest sample is this old (`vm_command_timeout`).
 const SILENT: Duration = Duration::from_secs(60);
@@ -68,9 +68,9 @@ pub(super) static FIELDS: &[Field<Vm>] = &[
         "Of a VM that was paused because a disk failed: libvirt's word for the last such error in upper case (\"ENOSPC\"), \
          \"EOTHER\" if it has none. Left out else.",
         |vm, slot| {
-            let (error, at) = history(vm)?.last_io_error.as_ref().filter(|_| is_paused_by_io_error(vm.domain))?;
-            let word = error.reason.as_deref().map_or("EOTHER".to_owned(), str::to_ascii_uppercase);
-            in_this_run(vm, *at).then(|| slot.text(&word))?
+            let error = history(vm)?.last_io_error.as_ref().filter(|_| is_paused_by_io_error(vm.domain))?;
+            let reason = error.of_run(vm.domain.run)?.what.reason.as_deref();
+            slot.text(&reason.map_or("EOTHER".to_owned(), str::to_ascii_uppercase))
         },
     ),
     typed(
@@ -79,9 +79,9 @@ pub(super) static FIELDS: &[Field<Vm>] = &[
         "",
         "When the guest's watchdog fired last in this run. Left out if it never did.",
         |vm, slot| {
-            let event = history(vm)?.last_watchdog.filter(|(_, at)| in_this_run(vm, *at))?;
-            watchdog_action(event.0)?;
-            slot.object(WATCHDOG, &event)
+            let event = history(vm)?.last_watchdog.as_ref()?.of_run(vm.domain.run)?;
+            watchdog_action(event.what)?;
+            slot.object(WATCHDOG, event)
         },
     ),
 ];
@@ -126,7 +126,7 @@ pub(super) static DISPLAY: &[Field<Display>] = &[
 pub(super) enum Watchdog {}
 
 impl Record for Watchdog {
-    type Of<'a> = (WatchdogAction, SystemTime);
+    type Of<'a> = Noted<WatchdogAction>;
 }
 
 pub(super) static WATCHDOG: &[Field<Watchdog>] = &[
@@ -135,14 +135,14 @@ pub(super) static WATCHDOG: &[Field<Watchdog>] = &[
         json: Json::Number,
         unit: "s since 1970",
         what: "When libvirt's event came.",
-        write: |(_, at), slot| slot.seconds(at.duration_since(SystemTime::UNIX_EPOCH).ok()?),
+        write: |event, slot| slot.seconds(event.at.duration_since(SystemTime::UNIX_EPOCH).ok()?),
     },
     Field {
         name: "action",
         json: Json::String,
         unit: "",
         what: "What was done: ignore, pause, reset, destroy, shutdown, log.",
-        write: |(action, _), slot| slot.text(watchdog_action(*action)?),
+        write: |event, slot| slot.text(watchdog_action(event.what)?),
     },
 ];
 
@@ -214,10 +214,6 @@ fn clock_offset(vm: &Guest<'_>) -> Option<i64> {
 
 fn history<'a>(vm: &Guest<'a>) -> Option<&'a History> {
     vm.domain.life.history.as_deref()
-}
-
-fn in_this_run(vm: &Guest<'_>, at: SystemTime) -> bool {
-    vm.domain.life.start.is_none_or(|start| start.at <= at)
 }
 
 fn is_silent(vm: &Guest<'_>) -> bool {

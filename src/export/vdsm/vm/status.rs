@@ -86,8 +86,7 @@ impl Status {
 /// The source of a migration ran, and was stopped for it; the destination never ran.
 fn was_stopped_to_migrate(domain: &Domain) -> bool {
     let paused = domain.life.history.as_ref().and_then(|history| history.last_pause);
-    let in_this_run = |at| domain.life.start.is_none_or(|start| start.at <= at);
-    paused.is_some_and(|(reason, at)| reason == PauseReason::Migrated && in_this_run(at))
+    paused.is_some_and(|pause| pause.what == PauseReason::Migrated && pause.of_run(domain.run).is_some())
 }
 
 /// Was it paused because a disk failed?
