@@ -46,11 +46,13 @@ fn a_wall_clock_that_is_set_changes_no_age_and_no_cause() {
         }
         made.advance(100 * SECOND);
         let right = made.clock.wall();
-        for wall in [right + 7_200 * SECOND, right - 7_200 * SECOND, right] {
+        for (elapsed, wall) in [("101", right + 7_200 * SECOND), ("102", right - 7_200 * SECOND), ("103", right)] {
             made.clock.set_wall(wall);
             made.happened(Happened::Watchdog(WatchdogAction::Reset));
+            made.advance(SECOND);
+            made.sample(running(Figures::default()));
             let vm = made.vm();
-            assert_eq!((&vm["elapsedTime"], &vm["watchdogEvent"]["action"]), (&json!("100"), &json!("reset")));
+            assert_eq!((&vm["elapsedTime"], &vm["watchdogEvent"]["action"]), (&json!(elapsed), &json!("reset")));
         }
     }
 }
@@ -65,6 +67,7 @@ fn whoever_was_stopped_to_migrate_is_the_source() {
     // Another run under the same number, of which nobody saw the start.
     made.list(None, None, None);
     made.store.forget_run_numbers();
+    made.advance(SECOND);
     made.sample(Figures { state: Some(StateSample { state: Some(3), reason: Some(2) }), ..Figures::default() });
     assert_eq!(made.vm()["status"], "Migration Destination");
 }

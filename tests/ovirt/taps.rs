@@ -123,6 +123,7 @@ fn taps_are_told_in_pieces_each_name_once_and_from_the_hosts_side() {
 #[test]
 fn a_host_that_tells_no_drops_has_no_sum() {
     let made = Made::nothing();
+    made.store.apply_inventory(made.store.stamp(), InventoryReply::default());
     made.store.apply_host(made.store.stamp(), HostSample::default(), 12 * SECOND);
     assert_eq!(made.call("Host.getNetworkStatistics"), serde_json::json!({"network": {}}));
 }
