@@ -285,7 +285,9 @@ fn of_long_answers_that_are_not_read_there_are_only_so_many() {
         // One behind the other, until the sockets are full and nothing more is taken.
         assert!((0..1000).any(|_| stream.write_all(request.as_bytes()).is_err()), "it is answered without end");
     }
-    let refused = post(&daemon, &batch);
+    // What was sent is more than enough to fill them the other way, which takes the server a while.
+    let refused =
+        wait_for("all places to be taken", || Some(post(&daemon, &batch)).filter(|answer| answer.status != 200));
     assert_eq!((refused.status, &refused.json()["error"]["code"]), (503, &json!("too_many_requests")));
     // What needs no more than one piece is as free as ever.
     let ping = call("Host.ping", &json!([])).to_string();
