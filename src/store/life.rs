@@ -38,8 +38,10 @@ pub struct Life {
 /// When a run began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Start {
-    /// Wall-clock time.
+    /// Wall-clock time, as it went when this became known.
     pub at: SystemTime,
+    /// Since the host's boot, which no step of the wall clock changes.
+    pub since_boot: Duration,
     /// Who says so.
     pub source: StartSource,
 }
@@ -51,6 +53,12 @@ pub enum StartSource {
     Process,
     /// libvirt's event, which comes when libvirt is done starting it.
     Event,
+}
+
+impl Start {
+    fn by_event(at: Moment) -> Self {
+        Self { at: at.stamp.wall, since_boot: at.since_boot, source: StartSource::Event }
+    }
 }
 
 impl StartSource {
@@ -216,7 +224,7 @@ impl Runs {
         self.told = self.told.take().filter(|told| !told.is_present);
         if let Some(told) = self.told.as_mut().filter(|told| Some(told.run) == run) {
             told.is_present = true;
-            life.start = Some(Start { at: told.at.stamp.wall, source: StartSource::Event });
+            life.start = Some(Start::by_event(told.at));
         }
     }
 
@@ -270,7 +278,7 @@ impl Runs {
         let is_startup = *reason != StartReason::FromSnapshot;
         self.told = Some(Box::new(Told { run, at, is_startup, is_present }));
         if is_present && self.process.is_none() {
-            life.start = Some(Start { at: at.stamp.wall, source: StartSource::Event });
+            life.start = Some(Start::by_event(at));
         }
     }
 
@@ -294,7 +302,7 @@ impl Runs {
         // As the wall clock goes now: what it showed then may have been wrong.
         let ago = now.since_boot.saturating_sub(started);
         let at = now.stamp.wall.checked_sub(ago).filter(|at| *at >= SystemTime::UNIX_EPOCH);
-        life.start = at.map(|at| Start { at, source: StartSource::Process });
+        life.start = at.map(|at| Start { at, since_boot: started, source: StartSource::Process });
     }
 
     /// How long the present run took from the start of its process to the event, once both are known; told once a run.

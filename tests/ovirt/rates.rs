@@ -6,7 +6,7 @@ use virtstatd::model::{
     NicDescription, StateSample, Traffic, VcpuSample,
 };
 
-use crate::made::{Made, SECOND};
+use crate::made::{Made, RUN, SECOND};
 
 const GUEST: fn() -> DomainDescription = || DomainDescription {
     balloons: 1,
@@ -328,6 +328,30 @@ fn each_state_has_vdsms_word() {
     }
     let vcpu = Figures { vcpu: Some(VcpuSample { current: Some(2), ..VcpuSample::default() }), ..Figures::default() };
     assert_eq!(after(1, Figures::default(), vcpu)["vcpuCount"], "2");
+}
+
+#[test]
+fn a_wall_clock_that_is_set_changes_no_age_and_no_cause() {
+    use virtstatd::clock::Clock as _;
+    use virtstatd::model::{Happened, StartReason, WatchdogAction};
+    for by_process in [true, false] {
+        let made = Made::nothing();
+        made.happened(Happened::Started(StartReason::Booted));
+        made.list(Some(RUN), None, Some(GUEST()));
+        if by_process {
+            made.started(100_000);
+        }
+        made.advance(100 * SECOND);
+        let right = made.clock.wall();
+        for (elapsed, wall) in [("101", right + 7_200 * SECOND), ("102", right - 7_200 * SECOND), ("103", right)] {
+            made.clock.set_wall(wall);
+            made.advance(SECOND);
+            made.happened(Happened::Watchdog(WatchdogAction::Reset));
+            made.sample(running(Figures::default()));
+            let vm = made.vm();
+            assert_eq!((&vm["elapsedTime"], &vm["watchdogEvent"]["action"]), (&json!(elapsed), &json!("reset")));
+        }
+    }
 }
 
 #[test]

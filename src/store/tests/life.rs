@@ -184,7 +184,7 @@ fn a_newcomer_counts_once_and_an_event_may_come_before_anybody_knows_it() {
     bench.happens(3, Some(6), BOOTED);
     assert_eq!((bench.starts(1), bench.starts(2), bench.starts(3)), (0, 1, 1));
     let life = bench.life(2);
-    assert_eq!(life.start, Some(Start { at: at.stamp.wall, source: StartSource::Event }));
+    assert_eq!(life.start, Some(Start { at: at.stamp.wall, since_boot: at.since_boot, source: StartSource::Event }));
     assert_eq!(life.history.expect("a pause").pauses().collect::<Vec<_>>(), [(PauseReason::Paused, 1)]);
     // A domain that is there in the first list was no newcomer, whatever happened to it before that.
     let bench = Bench::new();
@@ -264,10 +264,15 @@ fn a_run_began_when_its_process_did_and_until_that_is_seen_when_the_event_came()
     bench.listed(1, None);
     let at = bench.happens(1, Some(1), BOOTED);
     bench.listed(1, Some(1));
-    assert_eq!(bench.life(1).start, Some(Start { at: at.stamp.wall, source: StartSource::Event }));
+    assert_eq!(
+        bench.life(1).start,
+        Some(Start { at: at.stamp.wall, since_boot: at.since_boot, source: StartSource::Event })
+    );
     bench.looked(1, 1, Duration::from_millis(1_500));
-    let began = bench.store.stamp().wall - Duration::from_millis(1_500);
-    let start = Some(Start { at: began, source: StartSource::Process });
+    let now = bench.store.moment();
+    let ago = Duration::from_millis(1_500);
+    let (began, since_boot) = (now.stamp.wall - ago, now.since_boot - ago);
+    let start = Some(Start { at: began, since_boot, source: StartSource::Process });
     assert_eq!(bench.life(1).start, start);
     bench.happens(1, Some(1), Happened::Started(StartReason::FromSnapshot));
     assert_eq!(bench.life(1).start, start, "the process knows better");

@@ -28,7 +28,7 @@ pub(super) static FIELDS: &[Field<Vm>] = &[
         "s",
         "Since the QEMU process started. VDSM counts from its own start of the VM, and anew at each reboot of the guest.",
         |vm, slot| {
-            let since = vm.view.now.stamp.wall.duration_since(vm.domain.life.start?.at).ok()?;
+            let since = vm.view.now.since_boot.checked_sub(vm.domain.life.start?.since_boot)?;
             slot.quoted(since.as_secs())
         },
     ),
