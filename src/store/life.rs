@@ -21,6 +21,8 @@ const REMEMBERED: usize = 8;
 pub struct Life {
     /// The start of the present run; `None` if it does not run, or began before we looked and its process cannot be seen.
     pub start: Option<Start>,
+    /// Was it seen running since the service began, or heard to have run? Its stop may have been missed.
+    pub ran: bool,
     /// Runs that began, those that came from another host included; a run that was there when the domain was first listed is
     /// none of them.
     pub starts: u64,
@@ -214,6 +216,7 @@ impl Runs {
     pub(super) fn begin(&mut self, before: Option<RunId>, run: Option<RunId>, life: &mut Life) {
         self.counted.retain(|counted| Some(*counted) != before);
         self.count(run, life);
+        life.ran |= run.is_some();
         (life.start, self.process) = (None, None);
         self.leave(before, life);
         if run.is_none() || run != self.heard {
@@ -267,6 +270,7 @@ impl Runs {
             return;
         }
         life.take(&event.what, at.stamp.wall, event.run.or(present));
+        life.ran |= event.run.is_some() || matches!(event.what, Happened::Stopped(_));
         // Who wakes up goes on with the run, and the process, of before.
         let (Happened::Started(reason), Some(run)) = (&event.what, event.run) else { return };
         if *reason == StartReason::Wakeup {

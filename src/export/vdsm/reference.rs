@@ -65,7 +65,7 @@ port and nothing else:
 - Counters are there from the first sample on, rates from the second. A rate across a counter that went back is left out, where
   VDSM sends a negative one.
 - A request is answered once, a batch with an array, a notification not at all; `result` and `error` are never both there.
-- Lists show domains that run, and those that stopped while the service looked on. VDSM shows no others either; a domain that is
+- Lists show domains that run, and those that were seen running since the service began. VDSM shows no others either; a domain that is
   asked for by its UUID is answered whether it runs or not.
 - Until every running domain was asked once after the start, calls are refused with code 99, as VDSM refuses them while it recovers.
 

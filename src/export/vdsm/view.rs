@@ -62,5 +62,5 @@ impl View {
 }
 
 fn is_listed(domain: &Domain) -> bool {
-    domain.run.is_some() || domain.life.history.as_ref().is_some_and(|history| history.last_stop.is_some())
+    domain.life.ran
 }

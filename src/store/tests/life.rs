@@ -67,7 +67,7 @@ fn who_ran_before_us_has_not_started_and_each_run_after_counts_once() {
         let bench = Bench::new();
         bench.listed(1, Some(1));
         bench.sampled(1, 1);
-        assert_eq!(bench.life(1), Life::default(), "it was there");
+        assert_eq!(bench.life(1), Life { ran: true, ..Life::default() }, "it was there");
         bench.happens(1, None, Happened::Stopped(StopReason::Shutdown));
         bench.listed(1, None);
         match told {
@@ -318,4 +318,35 @@ fn an_event_is_shown_with_the_next_answer() {
     assert_eq!(bench.store.snapshot().sequence, sequence, "a storm of them renders nothing");
     bench.sampled(1, 1);
     assert_eq!(bench.store.snapshot().domains[0].life.panics, 1);
+}
+
+#[test]
+fn who_was_seen_running_ran_whoever_told_of_it_and_though_nobody_told_of_the_end() {
+    for told in ["first list", "list", "sample", "event", "end"] {
+        let bench = Bench::new();
+        if told == "first list" {
+            bench.listed(1, Some(1));
+        } else {
+            bench.listed(1, None);
+            bench.happens(1, None, Happened::Other);
+            assert!(!bench.life(1).ran, "it was off all the time");
+        }
+        match told {
+            "list" => bench.listed(1, Some(1)),
+            "sample" => bench.sampled(1, 1),
+            "event" => _ = bench.happens(1, Some(1), BOOTED),
+            "end" => _ = bench.happens(1, None, Happened::Stopped(StopReason::Failed)),
+            _ => {}
+        }
+        assert!(bench.life(1).ran, "{told}");
+        bench.store.link_lost("no socket");
+        bench.listed(1, None);
+        assert!(bench.life(1).ran, "{told}: it stopped unseen");
+    }
+    // A sample that lacks it takes it away, and the list brings it back.
+    let bench = Bench::new();
+    bench.listed(1, Some(1));
+    bench.bulk(bench.tick(), vec![]);
+    bench.listed(1, None);
+    assert!(bench.life(1).ran);
 }
