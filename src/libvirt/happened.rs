@@ -153,5 +153,6 @@ mod tests {
         assert_eq!((error.path.as_deref(), error.device.as_deref()), (Some("/images/a"), None));
         assert_eq!((error.action, error.reason.as_deref()), (IoErrorAction::Pause, Some("enospc")));
         assert!(!Happened::IoError(error).changes_inventory() && Happened::Resumed.changes_inventory());
+        assert!(Happened::Tuned.changes_inventory(), "its XML says which limit");
     }
 }

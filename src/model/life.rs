@@ -37,6 +37,9 @@ pub enum Happened {
     /// The guest set its clock, to so many seconds from what its `<clock>` goes by. Guests that keep theirs by the network do
     /// it all the time, so it must cost nothing.
     ClockSet(i64),
+    /// A limit of its CPUs or of a disk is another now; which, and what, is in its XML. Managers that steer by limits set them
+    /// on all guests every few seconds.
+    Tuned,
     /// It was defined or undefined, got or lost a device, its title or metadata changed, or what libvirt may yet invent.
     Other,
 }

@@ -230,7 +230,9 @@ impl Core {
     /// Something happened to a domain.
     pub(super) fn event(&mut self, at: Moment, event: &DomainEvent) {
         self.store.apply_event(at, event);
-        if event.what.changes_inventory() {
+        if event.what == Happened::Tuned {
+            self.inventory.request_for_limits(event.id);
+        } else if event.what.changes_inventory() {
             self.inventory.request([event.id]);
         }
         if matches!(event.what, Happened::Paused(_) | Happened::Resumed) && !self.state_wanted.contains(&event.id) {

@@ -154,7 +154,7 @@ impl Life {
             }
             Happened::Graphics(client) => self.history().graphics_client = Some(client.clone()),
             Happened::ClockSet(offset) => self.clock_offset_s = Some(*offset),
-            Happened::Started(_) | Happened::Resumed | Happened::Other => {}
+            Happened::Started(_) | Happened::Resumed | Happened::Tuned | Happened::Other => {}
         }
     }
 

@@ -98,7 +98,7 @@ fn a_guest_tells_of_its_watchdog_its_clock_its_limits_and_who_looks_at_it() {
     assert!(clock.unwrap().abs() <= 86_400, "{clock:?}");
     assert_eq!(watchdog, Some(WatchdogAction::None));
 
-    let other = |what| matches!(what, Happened::Other).then_some(());
+    let tuned = |what| matches!(what, Happened::Tuned).then_some(());
     let described = || describe(&virsh(&["dumpxml", name])).unwrap();
     let before = described();
     assert_eq!((before.vcpu_quota_us, before.disks[0].io_limits.len()), (None, 0));
@@ -107,7 +107,7 @@ fn a_guest_tells_of_its_watchdog_its_clock_its_limits_and_who_looks_at_it() {
         &["blkdeviotune", name, "vda", "--live", "--total-iops-sec", "100"],
     ] {
         virsh(limit);
-        next(&events, guest, other);
+        next(&events, guest, tuned);
     }
     let limited = described();
     assert_eq!(limited.vcpu_quota_us, Some(50_000));

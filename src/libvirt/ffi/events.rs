@@ -140,7 +140,6 @@ unsafe extern "C" fn metadata(
     unsafe { tell(domain, || Happened::Other, opaque) };
 }
 
-/// A limit of CPUs or of a disk is another now; which, and what, is in the XML.
 unsafe extern "C" fn tunable(
     _: sys::virConnectPtr,
     domain: sys::virDomainPtr,
@@ -149,7 +148,7 @@ unsafe extern "C" fn tunable(
     opaque: *mut c_void,
 ) {
     // SAFETY: both are as libvirt gave them.
-    unsafe { tell(domain, || Happened::Other, opaque) };
+    unsafe { tell(domain, || Happened::Tuned, opaque) };
 }
 
 unsafe extern "C" fn watchdog(_: sys::virConnectPtr, domain: sys::virDomainPtr, action: c_int, opaque: *mut c_void) {

@@ -14,6 +14,9 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 /// Domains come and go in storms; the list is read again for all that came in this time at once.
 const BETWEEN: Duration = Duration::from_millis(250);
+/// A manager that steers by limits of CPUs and disks sets them on all guests every few seconds, one after the other, and a turn
+/// lists all domains however few it reads the XML of. So limits alone ask for one turn in this time at most.
+const BETWEEN_LIMITS: Duration = Duration::from_secs(5);
 
 /// The list of domains and their XML: every period in full, at once for what changed, and with growing pauses while libvirt
 /// is away. One call at a time.
@@ -25,6 +28,10 @@ pub(in crate::sampling) struct InventoryLane {
     wanted: bool,
     full: bool,
     refresh: HashSet<DomainId>,
+    /// Were limits set that no turn has read yet?
+    limits: bool,
+    /// Not before this because of limits.
+    next_limits: Instant,
     /// Not before this, whatever is wanted.
     retry: Option<Instant>,
     failing: bool,
@@ -43,6 +50,8 @@ impl InventoryLane {
             wanted: false,
             full: false,
             refresh: HashSet::new(),
+            limits: false,
+            next_limits: now,
             retry: None,
             failing: false,
             pause: FIRST_PAUSE.min(shortest),
@@ -66,6 +75,12 @@ impl InventoryLane {
         self.refresh.extend(refresh);
     }
 
+    /// Asks for the XML of this one, of which a limit was set: with the next turn, which may come a while later for that.
+    pub(in crate::sampling) fn request_for_limits(&mut self, id: DomainId) {
+        self.limits = true;
+        self.refresh.insert(id);
+    }
+
     /// Whether to start a call now. `known` is asked only if so.
     pub(in crate::sampling) fn turn(
         &mut self,
@@ -75,10 +90,14 @@ impl InventoryLane {
         if !self.schedule.due(now).is_empty() {
             (self.wanted, self.full) = (true, true);
         }
+        self.wanted |= self.limits && self.next_limits <= now;
         if self.under_way || !self.wanted || self.retry.is_some_and(|at| at > now) {
             return None;
         }
         (self.under_way, self.wanted) = (true, false);
+        if std::mem::take(&mut self.limits) {
+            self.next_limits = now + BETWEEN_LIMITS;
+        }
         let request = InventoryRequest { full: self.full, refresh: std::mem::take(&mut self.refresh), ..known() };
         self.full = false;
         Some(request)
@@ -118,10 +137,11 @@ impl InventoryLane {
             // Its end wakes the engine; a tick meanwhile must only be noted.
             return self.schedule.next();
         }
-        match (self.wanted, self.retry) {
-            (true, retry) => Some(retry.unwrap_or(now)),
-            (false, _) => self.schedule.next(),
+        if self.wanted {
+            return Some(self.retry.unwrap_or(now));
         }
+        let limits = self.limits.then(|| self.retry.map_or(self.next_limits, |retry| retry.max(self.next_limits)));
+        self.schedule.next().into_iter().chain(limits).min()
     }
 }
 
@@ -153,6 +173,40 @@ mod tests {
         lane.succeeded(start + 2 * SECOND);
         assert_eq!(lane.next(start + 2 * SECOND), Some(start + 60 * SECOND));
         assert!(lane.turn(start + 60 * SECOND, InventoryRequest::default).expect("due").full);
+    }
+
+    #[test]
+    fn limits_ask_for_a_turn_in_five_seconds_and_go_along_with_others() {
+        let start = Instant::now();
+        let mut lane = InventoryLane::new(60 * SECOND, 15 * SECOND, start);
+        lane.turn(start, InventoryRequest::default).expect("due at the start");
+        lane.succeeded(start);
+        let (first, second) = (DomainId::from_bytes([1; 16]), DomainId::from_bytes([2; 16]));
+        let (now, quarter) = (start + SECOND, SECOND / 4);
+        lane.request_for_limits(first);
+        assert!(lane.next(now) <= Some(now), "nothing was read for limits lately");
+        assert!(lane.turn(now, InventoryRequest::default).expect("asked for").refresh.contains(&first));
+        lane.request_for_limits(first);
+        lane.succeeded(now + quarter);
+        lane.request_for_limits(second);
+        assert_eq!(lane.next(now + quarter), Some(now + BETWEEN_LIMITS));
+        assert!(lane.turn(now + BETWEEN_LIMITS - quarter, InventoryRequest::default).is_none(), "five seconds");
+        let both = lane.turn(now + BETWEEN_LIMITS, InventoryRequest::default).expect("five seconds are over");
+        assert!(!both.full && both.refresh.len() == 2);
+        lane.succeeded(now + BETWEEN_LIMITS);
+        // What else happens waits no longer for it, and takes the limits along.
+        let now = now + BETWEEN_LIMITS + SECOND;
+        lane.request_for_limits(first);
+        assert!(lane.turn(now, InventoryRequest::default).is_none());
+        lane.request([second]);
+        assert_eq!(lane.turn(now, InventoryRequest::default).expect("asked for").refresh.len(), 2);
+        lane.succeeded(now);
+        assert!(lane.turn(now + BETWEEN_LIMITS, InventoryRequest::default).is_none(), "all is read");
+        // What failed is read in full, as soon as libvirt answers.
+        lane.request_for_limits(first);
+        lane.turn(now + BETWEEN_LIMITS, InventoryRequest::default).expect("due");
+        lane.failed(false, now + BETWEEN_LIMITS, 1.0);
+        assert!(lane.turn(now + BETWEEN_LIMITS + SECOND, InventoryRequest::default).expect("retry").full);
     }
 
     #[test]

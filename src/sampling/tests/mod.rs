@@ -200,7 +200,12 @@ impl Lab {
 
     /// libvirt says that something happened to a domain.
     pub(in crate::sampling) fn announce(&mut self, id: DomainId) {
-        let event = DomainEvent { id, run: None, what: Happened::Other };
+        self.happens(id, Happened::Other);
+    }
+
+    /// libvirt says that this happened to a domain.
+    pub(in crate::sampling) fn happens(&mut self, id: DomainId, what: Happened) {
+        let event = DomainEvent { id, run: None, what };
         self.core.event(self.store.moment(), &event);
     }
 

@@ -203,3 +203,22 @@ fn the_state_of_who_is_paused_or_goes_on_is_asked_for_at_once() {
     assert_eq!(lab.bulk_calls(Lane::Free), [only]);
     assert!(lab.age(2, Group::State) < PERIOD / 4 && lab.age(1, Group::State) > PERIOD / 4);
 }
+
+#[test]
+fn limits_that_are_set_without_end_make_a_list_in_five_seconds_and_keep_nothing_else_waiting() {
+    let mut lab = Lab::started(3);
+    lab.run(SECOND);
+    lab.asked.clear();
+    for step in 0..2_000_u32 {
+        lab.happens(id(u8::try_from(step % 3 + 1).expect("small")), Happened::Tuned);
+        lab.run(10 * MS);
+    }
+    let lists = |lab: &Lab| lab.asked.iter().filter(|(.., job)| matches!(job, Job::Inventory(_))).count();
+    assert!((4..=5).contains(&lists(&lab)), "{} in 20 s", lists(&lab));
+    lab.run(5 * SECOND);
+    lab.asked.clear();
+    lab.world.edit(|host| host.domains.insert(id(4), Domain::default()));
+    lab.announce(id(4));
+    lab.run(300 * MS);
+    assert!(lists(&lab) == 1 && lab.store.snapshot().get(id(4)).is_some());
+}
