@@ -104,7 +104,7 @@ pub const ENDPOINTS: &[Endpoint] = &[
     },
     Endpoint {
         path: "/api/v1/vdsm/vms",
-        purpose: "each domain that runs, or stopped while the service looked on, as oVirt's VDSM tells it",
+        purpose: "each domain that was seen running since the service began, as oVirt's VDSM tells it",
         parameters: Vec::new,
         answer: Answer::Fresh(rpc_schema::vm_list),
         errors: &[NOT_COMPLETE],

@@ -28,8 +28,7 @@ impl View {
         self.snapshot.incomplete.as_deref()
     }
 
-    /// The domains that lists show, by name: those that run, and those that stopped while the service saw it. VDSM knows no
-    /// others either.
+    /// The domains that lists show, by name: those that were seen running since the service began. VDSM knows no others either.
     pub fn listed(&self) -> impl Iterator<Item = &Arc<Domain>> {
         self.snapshot.domains.iter().filter(|domain| is_listed(domain))
     }
