@@ -131,12 +131,13 @@ impl Carrier {
             return false;
         }
         // Looked at while the old ones are still served, since bad files are no reason to stop that.
-        if self.server.is_some() && !lacked {
-            if let Err(error) = check(new) {
-                tracing::error!(%error, "the old STOMP addresses stay in force");
-                new.clone_from(old);
-                return false;
-            }
+        if self.server.is_some()
+            && !lacked
+            && let Err(error) = check(new)
+        {
+            tracing::error!(%error, "the old STOMP addresses stay in force");
+            new.clone_from(old);
+            return false;
         }
         self.stop_serving().await;
         true
