@@ -147,8 +147,6 @@ pub fn main() -> ExitCode {
             let logging = logging::start(settings.log_level.0);
             match daemon::run(settings, &overrides, &logging) {
                 Ok(()) => ExitCode::SUCCESS,
-                // What `check` finds is as bad here.
-                Err(error) if error.is_configuration() => fail(BAD_CONFIGURATION, &error),
                 Err(error) => fail(CANNOT_RUN, &error),
             }
         }

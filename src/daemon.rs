@@ -15,13 +15,14 @@ use crate::clock::SystemClock;
 use crate::config::{Export, Overrides, Settings};
 use crate::export::prometheus;
 use crate::host::{FileSystems, HostFigures, HostStorage};
-use crate::http::{App, BindError, Listeners, Server};
+use crate::http::{App, Listeners, Server};
 use crate::kernel::{self, QemuKernel, QemuProcesses};
 use crate::libvirt::LibvirtFactory;
+use crate::listen::BindError;
 use crate::logging::Logging;
 use crate::model::Kernel;
 use crate::sampling::{self, Budget, Engine, HostLane, Parts};
-use crate::stomp::{self, TlsError};
+use crate::stomp::TlsError;
 use crate::store::{Snapshot, Store};
 
 /// How long `snapshot` waits for its one sample.
@@ -33,9 +34,6 @@ pub enum DaemonError {
     /// An address is taken.
     #[error(transparent)]
     Bind(#[from] BindError),
-    /// The same of STOMP, or its certificates cannot be used.
-    #[error(transparent)]
-    Stomp(#[from] stomp::ListenError),
     /// The operating system refused a thread, a signal handler or the like.
     #[error("cannot start: {0}")]
     System(#[from] std::io::Error),
@@ -45,14 +43,6 @@ pub enum DaemonError {
         /// What was missing.
         reason: String,
     },
-}
-
-impl DaemonError {
-    /// Is it for the configuration to be mended, as opposed to the host?
-    #[must_use]
-    pub fn is_configuration(&self) -> bool {
-        matches!(self, Self::Stomp(stomp::ListenError::Tls(_)))
-    }
 }
 
 /// Samples into a store; both end when it is dropped.
@@ -115,11 +105,12 @@ async fn serve(mut settings: Settings, overrides: &Overrides, logging: &Logging)
     let app = Arc::new(App::new(Arc::clone(&sampler.store), exposition));
     tracing::info!(version = env!("CARGO_PKG_VERSION"), uri = %settings.uri, "started");
     let mut server = Some(serve_on(listeners, &app)?);
-    let mut carrier = Carrier::start(stomp, &sampler.store)?;
+    let mut carrier = Carrier::start(stomp, &settings.vdsm, &sampler.store)?;
     loop {
         tokio::select! {
             _ = terminate.recv() => break,
             _ = interrupt.recv() => break,
+            () = carrier.is_due() => carrier.try_again(&settings.vdsm),
             _ = hangup.recv() => {
                 match Settings::load(overrides) {
                     Err(error) => tracing::error!(%error, "the new configuration is bad; the old one stays in force"),
@@ -127,9 +118,11 @@ async fn serve(mut settings: Settings, overrides: &Overrides, logging: &Logging)
                         if new.host != settings.host {
                             host.set(&new.host);
                         }
+                        logging.set_level(new.log_level.0);
+                        warn(&new);
                         let mut new = new;
-                        carrier.reload(&settings.vdsm, &mut new.vdsm).await;
-                        (settings, server) = reload(settings, new, &mut sampler, server, &app, logging).await;
+                        server = move_ports(&settings, &mut new, server, &mut carrier, &app).await;
+                        settings = reload(&settings, new, &mut sampler, &app);
                     }
                 }
             }
@@ -147,19 +140,17 @@ async fn serve(mut settings: Settings, overrides: &Overrides, logging: &Logging)
     Ok(())
 }
 
-/// Puts new settings in force. What cannot be put in force stays as it was, and is said.
-async fn reload(
-    old: Settings,
-    mut new: Settings,
-    sampler: &mut Sampler,
+/// Puts the new addresses of both servers in force. What changes is closed before anything is opened, since an address may stay,
+/// or go from one to the other. What cannot be opened stays as it was, and is said.
+async fn move_ports(
+    old: &Settings,
+    new: &mut Settings,
     mut server: Option<Server>,
+    carrier: &mut Carrier,
     app: &Arc<App>,
-    logging: &Logging,
-) -> (Settings, Option<Server>) {
-    logging.set_level(new.log_level.0);
-    warn(&new);
+) -> Option<Server> {
+    let carries_elsewhere = carrier.reload(&old.vdsm, &mut new.vdsm).await;
     if server.as_ref().is_none_or(|server| server.asked() != new.listen) {
-        // Addresses that stay must be free before they can be bound again, so the old listeners go first.
         if let Some(server) = server.take() {
             server.stop().await;
         }
@@ -174,6 +165,14 @@ async fn reload(
             })
             .ok();
     }
+    if carries_elsewhere {
+        carrier.reopen(&old.vdsm, &mut new.vdsm);
+    }
+    server
+}
+
+/// Puts the rest of new settings in force. What cannot be put in force is said.
+fn reload(old: &Settings, new: Settings, sampler: &mut Sampler, app: &App) -> Settings {
     let other_host = new.uri != old.uri;
     if other_host || new.sampling != old.sampling || sampler.engine.is_none() {
         sampler.stop();
@@ -186,7 +185,7 @@ async fn reload(
     }
     app.exposition().set_options(text_of(new.export));
     tracing::info!("the new configuration is in force");
-    (new, server)
+    new
 }
 
 fn listen(addresses: &[SocketAddr], app: &Arc<App>) -> Result<Server, DaemonError> {

@@ -14,11 +14,12 @@
 //! | `store` | sample windows, snapshots, the sampler's own metrics | `model`, `clock` |
 //! | `sampling` | schedule, lanes, pool, engine | `model`, `clock`, `store`, `config`, `sync` |
 //! | `export` | Prometheus text, own JSON, and that of oVirt's VDSM | `model`, `store` |
-//! | `http` | server, routes, responses | `export`, `store` |
-//! | `stomp` | VDSM's JSON-RPC over STOMP: frames, sessions, listeners, TLS | `export`, `store` |
+//! | `listen` | opens the ports of both servers, and says why one cannot be | nothing |
+//! | `http` | server, routes, responses | `export`, `listen`, `store` |
+//! | `stomp` | VDSM's JSON-RPC over STOMP: frames, sessions, listeners, TLS | `export`, `listen`, `store` |
 //! | `client` | asks a running daemon over HTTP | nothing |
 //! | `logging` | log lines on stderr | nothing |
-//! | `daemon` | wires the parts; signals; order of shutdown | `clock`, `config`, `export`, `host`, `http`, `kernel`, `libvirt`, `logging`, `model`, `sampling`, `stomp`, `store` |
+//! | `daemon` | wires the parts; signals; order of shutdown | `clock`, `config`, `export`, `host`, `http`, `kernel`, `libvirt`, `listen`, `logging`, `model`, `sampling`, `stomp`, `store` |
 //! | `cli` | command line, exit codes | `client`, `config`, `daemon`, `export`, `logging`, `model` |
 
 #[forbid(unsafe_code)]
@@ -40,6 +41,8 @@ pub mod http;
 #[forbid(unsafe_code)]
 pub mod kernel;
 pub mod libvirt;
+#[forbid(unsafe_code)]
+pub mod listen;
 #[forbid(unsafe_code)]
 pub mod logging;
 #[forbid(unsafe_code)]

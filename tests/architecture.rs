@@ -17,13 +17,14 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("sync", &[]),
     ("sampling", &["model", "clock", "store", "config", "sync"]),
     ("export", &["model", "store"]),
-    ("http", &["export", "store"]),
-    ("stomp", &["export", "store"]),
+    ("listen", &[]),
+    ("http", &["export", "listen", "store"]),
+    ("stomp", &["export", "listen", "store"]),
     (
         "daemon",
         &[
-            "clock", "config", "export", "host", "http", "kernel", "libvirt", "logging", "model", "sampling", "stomp",
-            "store",
+            "clock", "config", "export", "host", "http", "kernel", "libvirt", "listen", "logging", "model", "sampling",
+            "stomp", "store",
         ],
     ),
     ("client", &[]),

@@ -10,4 +10,4 @@ mod stream;
 mod vdsm;
 
 pub use router::App;
-pub use server::{BindError, Listeners, Server};
+pub use server::{Listeners, Server};

@@ -80,10 +80,10 @@ impl Posts {
         // An answer may be held for long; the request need not be.
         drop(request);
         let begin = answer.next_piece();
-        if !answer.is_finished() {
-            if let Err(refusal) = self.bodies.admit(&mut place, until).await {
-                return refused(refusal);
-            }
+        if !answer.is_finished()
+            && let Err(refusal) = self.bodies.admit(&mut place, until).await
+        {
+            return refused(refusal);
         }
         response::begun(&head.headers, begin, answer, WORTH_PACKING).map(|body| body.holding(place))
     }

@@ -11,12 +11,12 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::router::App;
+use crate::listen::{self, BindError, Of};
 
 /// Connections served at once; more wait in the listen queue. A scraper, a few engines and people need a dozen.
 const CONNECTIONS: usize = 512;
@@ -34,24 +34,8 @@ const FAREWELL: Duration = Duration::from_millis(700);
 /// Accepting can fail for a while, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// An address that cannot be listened on.
-#[derive(Debug, Error)]
-#[error("cannot listen on {address}: {}", explain(.error))]
-pub struct BindError {
-    address: SocketAddr,
-    error: io::Error,
-}
-
-fn explain(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another program, or another of our addresses, has this port (ss -ltnp shows which); choose another with --listen".to_owned()
-        }
-        io::ErrorKind::AddrNotAvailable => "this host does not have that address".to_owned(),
-        io::ErrorKind::PermissionDenied => "not permitted; ports below 1024 need CAP_NET_BIND_SERVICE".to_owned(),
-        _ => error.to_string(),
-    }
-}
+/// The addresses are those of `[http] listen` or of `--listen`.
+const ADDRESSES: Of = Of { key: "", hint: "", cure: " with --listen" };
 
 /// Sockets that listen, with nobody serving them yet.
 pub struct Listeners {
@@ -65,13 +49,7 @@ impl Listeners {
     /// # Errors
     /// [`BindError`], which names the address.
     pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
-        let bind = |address: &SocketAddr| {
-            let socket = std::net::TcpListener::bind(address)?;
-            socket.set_nonblocking(true)?;
-            Ok(socket)
-        };
-        let named = |address| bind(address).map_err(|error| BindError { address: *address, error });
-        Ok(Self { asked: addresses.to_vec(), sockets: addresses.iter().map(named).collect::<Result<_, _>>()? })
+        Ok(Self { asked: addresses.to_vec(), sockets: listen::open(addresses, &ADDRESSES)? })
     }
 
     /// The addresses, with the port that port 0 became.

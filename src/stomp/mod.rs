@@ -10,5 +10,5 @@ mod server;
 mod session;
 mod tls;
 
-pub use server::{ListenError, Listeners, Server};
+pub use server::{Listeners, Server};
 pub use tls::{TlsError, TlsFiles};

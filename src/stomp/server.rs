@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use prometheus::IntGauge;
 use rustls::ServerConfig;
-use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
@@ -19,10 +18,16 @@ use super::connection;
 use super::refusal::Reason;
 use super::tls::{TlsError, TlsFiles};
 use crate::export::vdsm::Rpc;
+use crate::listen::{self, BindError, Of};
 use crate::store::Store;
 
-/// Connections served at once; more wait in the listen queue. An engine has one, and each `vdsm-client` one for a moment.
+/// Connections that each listener serves at once; more wait in the listen queue. An engine has one, and each `vdsm-client` one for
+/// a moment. At most, one holds 3 MiB besides its snapshot: a frame of a megabyte that is not complete, or the ten thousand calls
+/// of one, and what of their answers is made. Only programs of this host, and clients with a certificate, come so far.
 const CONNECTIONS: usize = 64;
+/// TLS handshakes that each listener has under way at once. Anybody can begin one, and leave it so for [`HANDSHAKE_TIME`]; it takes
+/// none of the places above.
+const HANDSHAKES: usize = 16;
 /// How long a client may take for its part of TLS.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
 /// How long a client may leave what it was sent unread, as with HTTP.
@@ -32,39 +37,12 @@ const FAREWELL: Duration = Duration::from_millis(700);
 /// Accepting can fail for a while, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Why nothing can be carried.
-#[derive(Debug, Error)]
-pub enum ListenError {
-    /// An address that cannot be listened on.
-    #[error("cannot listen on {address} (vdsm.stomp-listen): {}", explain(.error))]
-    Bind {
-        /// Which address.
-        address: SocketAddr,
-        /// Why.
-        error: io::Error,
-    },
-    /// Other addresses than loopback need TLS.
-    #[error(transparent)]
-    Tls(#[from] TlsError),
-}
-
-fn explain(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => {
-            "another program, or another of our addresses, has this port (ss -ltnp shows which; 54321 is VDSM's own); choose another".to_owned()
-        }
-        io::ErrorKind::AddrNotAvailable => "this host does not have that address".to_owned(),
-        io::ErrorKind::PermissionDenied => "not permitted; ports below 1024 need CAP_NET_BIND_SERVICE".to_owned(),
-        _ => error.to_string(),
-    }
-}
+const ADDRESSES: Of = Of { key: " (vdsm.stomp-listen)", hint: "; 54321 is VDSM's own", cure: "" };
 
 /// Sockets that listen, with nobody serving them yet.
 pub struct Listeners {
     asked: Vec<SocketAddr>,
     sockets: Vec<std::net::TcpListener>,
-    /// There if any of them is not loopback.
-    tls: Option<Arc<ServerConfig>>,
 }
 
 impl Listeners {
@@ -74,19 +52,12 @@ impl Listeners {
         !address.ip().is_loopback()
     }
 
-    /// Opens all of them, or none. The files are read only if an address needs them.
+    /// Opens all of them, or none.
     ///
     /// # Errors
-    /// [`ListenError`], which names the address or the file.
-    pub fn bind(addresses: &[SocketAddr], files: &TlsFiles) -> Result<Self, ListenError> {
-        let tls = addresses.iter().any(Self::needs_tls).then(|| files.load()).transpose()?;
-        let bind = |address: &SocketAddr| {
-            let socket = std::net::TcpListener::bind(address)?;
-            socket.set_nonblocking(true)?;
-            Ok(socket)
-        };
-        let named = |address| bind(address).map_err(|error| ListenError::Bind { address: *address, error });
-        Ok(Self { asked: addresses.to_vec(), sockets: addresses.iter().map(named).collect::<Result<_, _>>()?, tls })
+    /// [`BindError`], which names the address.
+    pub fn bind(addresses: &[SocketAddr]) -> Result<Self, BindError> {
+        Ok(Self { asked: addresses.to_vec(), sockets: listen::open(addresses, &ADDRESSES)? })
     }
 
     /// The addresses, with the port that port 0 became.
@@ -99,6 +70,7 @@ impl Listeners {
 /// A running server. It has a thread of its own, so that its clients keep neither HTTP's nor signals waiting.
 pub struct Server {
     asked: Vec<SocketAddr>,
+    addresses: Vec<SocketAddr>,
     tls: watch::Sender<Option<Arc<ServerConfig>>>,
     stop: watch::Sender<bool>,
     /// Closed when the thread serves no more.
@@ -110,28 +82,28 @@ pub struct Server {
 struct Shared {
     rpc: Arc<Rpc>,
     store: Arc<Store>,
-    places: Arc<Semaphore>,
     tls: watch::Receiver<Option<Arc<ServerConfig>>>,
     stopped: watch::Receiver<bool>,
 }
 
 impl Server {
-    /// Serves the listeners until [`stop`](Self::stop). The store is where connections are counted.
+    /// Serves the listeners until [`stop`](Self::stop). The store is where connections are counted. Connections to addresses that
+    /// need TLS are closed at once until there are certificates, which [`renew`](Self::renew) brings.
     ///
     /// # Errors
     /// If the thread or its event loop cannot be made.
     pub fn start(listeners: Listeners, rpc: &Arc<Rpc>, store: &Arc<Store>) -> io::Result<Self> {
-        let Listeners { asked, sockets, tls } = listeners;
+        let addresses = listeners.addresses();
+        let Listeners { asked, sockets } = listeners;
         let (stop, stopped) = watch::channel(false);
         let (alive, ended) = mpsc::channel(1);
-        let (tls, current) = watch::channel(tls);
+        let (tls, current) = watch::channel(None);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let sockets: Vec<TcpListener> = {
             let _inside = runtime.enter();
             sockets.into_iter().map(TcpListener::from_std).collect::<io::Result<_>>()?
         };
-        let places = Arc::new(Semaphore::new(CONNECTIONS));
-        let shared = Shared { rpc: Arc::clone(rpc), store: Arc::clone(store), places, tls: current, stopped };
+        let shared = Shared { rpc: Arc::clone(rpc), store: Arc::clone(store), tls: current, stopped };
         thread::Builder::new().name("stomp".to_owned()).spawn(move || {
             runtime.block_on(async {
                 let mut tasks = JoinSet::new();
@@ -144,7 +116,7 @@ impl Server {
             // Whoever waits for the end waits for this.
             drop(alive);
         })?;
-        Ok(Self { asked, tls, stop, ended })
+        Ok(Self { asked, addresses, tls, stop, ended })
     }
 
     /// The addresses as they were asked for.
@@ -153,7 +125,19 @@ impl Server {
         &self.asked
     }
 
-    /// Reads the files again, if any address needs them: connections from now on get what is in them.
+    /// The addresses, with the port that port 0 became.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Are there certificates, or does no address need any?
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        !self.asked.iter().any(Listeners::needs_tls) || self.tls.borrow().is_some()
+    }
+
+    /// Reads the files, if any address needs them: connections from now on get what is in them.
     ///
     /// # Errors
     /// [`TlsError`], which names the file; what was in force stays so.
@@ -175,11 +159,14 @@ impl Server {
 
 async fn accept(socket: TcpListener, mut shared: Shared) {
     let secure = socket.local_addr().is_ok_and(|address| Listeners::needs_tls(&address));
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
+    let first = if secure { &handshakes } else { &places };
     let mut connections = JoinSet::new();
     loop {
         let next = async {
             // The semaphore is never closed; without a place the connection waits in the listen queue.
-            let place = Arc::clone(&shared.places).acquire_owned().await;
+            let place = Arc::clone(first).acquire_owned().await;
             (place, socket.accept().await)
         };
         let (place, accepted) = tokio::select! {
@@ -190,10 +177,8 @@ async fn accept(socket: TcpListener, mut shared: Shared) {
         match accepted {
             Ok((stream, _)) => {
                 let shared = shared.clone();
-                connections.spawn(async move {
-                    serve(stream, secure, &shared).await;
-                    drop(place);
-                });
+                let places = secure.then(|| Arc::clone(&places));
+                connections.spawn(async move { serve(stream, place, places, &shared).await });
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection");
@@ -204,6 +189,9 @@ async fn accept(socket: TcpListener, mut shared: Shared) {
     drop(socket);
     let _ = timeout(FAREWELL, async { while connections.join_next().await.is_some() {} }).await;
 }
+
+/// A place among those that are served at once. A semaphore that is closed would give none; ours never are.
+type Place = Result<OwnedSemaphorePermit, AcquireError>;
 
 /// A connection that is counted as open, until it is dropped, which the end of the thread may do.
 struct Counted(IntGauge);
@@ -221,7 +209,8 @@ impl Drop for Counted {
     }
 }
 
-async fn serve(stream: TcpStream, secure: bool, shared: &Shared) {
+/// Serves a connection, which has a place for its handshake if it is to take another from those.
+async fn serve(stream: TcpStream, place: Place, places: Option<Arc<Semaphore>>, shared: &Shared) {
     let metrics = &shared.store.metrics;
     // Small answers must not wait for the client's acknowledgement.
     let _ = stream.set_nodelay(true);
@@ -230,33 +219,46 @@ async fn serve(stream: TcpStream, secure: bool, shared: &Shared) {
         tracing::debug!(%error, "cannot limit how long answers stay unread");
     }
     let _counted = Counted::new(&metrics.stomp_connections);
-    let refused = if secure { serve_tls(stream, shared).await } else { speak(stream, shared).await };
+    let refused = match places {
+        Some(places) => serve_tls(stream, place, places, shared).await,
+        None => speak(stream, place, shared).await,
+    };
     if let Some(reason) = refused {
         metrics.stomp_refused.with_label_values(&[reason.label()]).inc();
     }
 }
 
-async fn serve_tls(stream: TcpStream, shared: &Shared) -> Option<Reason> {
-    // Never plain instead: an address that needs TLS is bound only with it.
-    let acceptor = TlsAcceptor::from(shared.tls.borrow().clone()?);
+async fn serve_tls(stream: TcpStream, handshake: Place, places: Arc<Semaphore>, shared: &Shared) -> Option<Reason> {
+    // Never plain instead.
+    let Some(tls) = shared.tls.borrow().clone() else { return Some(Reason::Tls) };
+    let acceptor = TlsAcceptor::from(tls);
     let mut stopped = shared.stopped.clone();
-    let handshake = tokio::select! {
-        handshake = timeout(HANDSHAKE_TIME, acceptor.accept(stream)) => handshake,
+    let secured = tokio::select! {
+        secured = timeout(HANDSHAKE_TIME, acceptor.accept(stream)) => secured,
         _ = stopped.wait_for(|stop| *stop) => return None,
     };
-    match handshake {
-        Ok(Ok(stream)) => return speak(stream, shared).await,
+    match secured {
+        Ok(Ok(stream)) => {
+            let place = tokio::select! {
+                place = places.acquire_owned() => place,
+                _ = stopped.wait_for(|stop| *stop) => return None,
+            };
+            drop(handshake);
+            return speak(stream, place, shared).await;
+        }
         Ok(Err(error)) => tracing::debug!(%error, "a client did not get through TLS"),
         Err(_) => tracing::debug!("a client took too long for TLS"),
     }
     Some(Reason::Tls)
 }
 
-async fn speak<S>(stream: S, shared: &Shared) -> Option<Reason>
+async fn speak<S>(stream: S, place: Place, shared: &Shared) -> Option<Reason>
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    connection::serve(stream, |request| shared.rpc.answer(request), shared.stopped.clone()).await
+    let reason = connection::serve(stream, |request| shared.rpc.answer(request), shared.stopped.clone()).await;
+    drop(place);
+    reason
 }
 
 #[cfg(test)]

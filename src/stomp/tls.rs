@@ -73,7 +73,7 @@ fn cure(error: &io::Error, key: &str) -> String {
             )
         }
         io::ErrorKind::PermissionDenied => {
-            "; let the user that runs virtstatd read it (group kvm may read VDSM's: SupplementaryGroups=kvm)".to_owned()
+            "; let the user that runs virtstatd read it (setfacl -m u:virtstatd:r)".to_owned()
         }
         _ => String::new(),
     }

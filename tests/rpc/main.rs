@@ -7,6 +7,7 @@ mod support;
 mod any;
 mod calls;
 mod http;
+mod long;
 
 use std::sync::Arc;
 use std::time::Duration;

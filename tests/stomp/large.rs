@@ -10,7 +10,7 @@ use virtstatd::model::{
     BulkReply, BulkRequest, DomainId, DomainRecord, Figures, Group, InventoryReply, ListedDomain, RunId, Scope, Stamp,
     StateSample,
 };
-use virtstatd::stomp::{Listeners, Server, TlsFiles};
+use virtstatd::stomp::{Listeners, Server};
 use virtstatd::store::Store;
 
 use super::client::{CONNECT, Client, QUEUE, subscribe};
@@ -41,8 +41,7 @@ fn host() -> (SocketAddr, Server) {
     let request = BulkRequest { groups: Group::ALL.into_iter().collect(), scope: Scope::All };
     store.apply_bulk(started, &request, BulkReply { records: records.collect(), ..BulkReply::default() });
     assert_eq!(store.snapshot().incomplete.as_deref(), None);
-    let files = TlsFiles { certificate: "/".into(), key: "/".into(), authorities: "/".into() };
-    let listeners = Listeners::bind(&["127.0.0.1:0".parse().unwrap()], &files).unwrap();
+    let listeners = Listeners::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
     let address = listeners.addresses()[0];
     (address, Server::start(listeners, &Arc::new(Rpc::new(Arc::clone(&store))), &store).unwrap())
 }

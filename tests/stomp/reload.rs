@@ -1,14 +1,21 @@
 //! A reload: other addresses, none, and some that cannot be.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::os::fd::OwnedFd;
 
 use super::client::Client;
-use super::support::daemon::{command, config_file};
+use super::support::daemon::{Daemon, command, config_file};
 use super::{Host, configuration, support};
 
-/// An address that nobody has at the moment.
-fn free() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+/// An address for the daemon alone: as long as the socket is there, which does not listen, nobody gets the port by chance.
+fn free() -> (OwnedFd, String) {
+    use rustix::net::{AddressFamily, SocketType, bind, getsockname, socket, sockopt};
+    let held = socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    // Whoever asks for this port gets it then, as the daemon does.
+    sockopt::set_socket_reuseaddr(&held, true).unwrap();
+    bind(&held, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = SocketAddrV4::try_from(getsockname(&held).unwrap()).unwrap();
+    (held, address.to_string())
 }
 
 impl Host {
@@ -24,7 +31,8 @@ impl Host {
 #[test]
 fn addresses_come_and_go_and_bad_ones_leave_the_old_in_force() {
     let mut host = Host::new();
-    let (first, second) = (host.stomp, free());
+    let first = host.stomp;
+    let (_held, second) = free();
     host.reload(&format!("stomp-listen = ['{second}']\n"), &format!("stomp://{second}"));
     host.stomp = host.daemon.stomp_address();
     assert_eq!(host.stomp.to_string(), second);
@@ -54,6 +62,26 @@ fn addresses_come_and_go_and_bad_ones_leave_the_old_in_force() {
     host.reload(&format!("stomp-listen = ['{second}']\n"), &format!("stomp://{second}"));
     host.serves_others();
     host.connections(0);
+}
+
+#[test]
+fn an_address_may_go_from_one_server_to_the_other() {
+    let with = |http: &str, stomp: &str| {
+        format!("{}[http]\nlisten = ['{http}']\n", configuration(&format!("stomp-listen = ['{stomp}']\n")))
+    };
+    let (_directory, file) = config_file(&with("127.0.0.1:0", "127.0.0.1:0"));
+    let daemon = Daemon::start_anyhow(&["--config", &file]);
+    let (http, stomp) = (daemon.address(), daemon.stomp_address());
+    for (new_http, new_stomp) in [(stomp, http), (http, stomp)] {
+        std::fs::write(&file, with(&new_http.to_string(), &new_stomp.to_string())).unwrap();
+        daemon.signal("HUP");
+        support::wait_for("both to move", || {
+            (daemon.address() == new_http && daemon.stomp_address() == new_stomp).then_some(())
+        });
+        assert_eq!(daemon.get("/-/healthy").status, 200);
+        Client::open(new_stomp).asks("moved");
+    }
+    assert!(!daemon.log().contains("cannot listen"), "{}", daemon.log());
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! Addresses that others reach: TLS, with a certificate from each side.
 
 use std::io::{self, Write as _};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair, SanType};
 use rustls::crypto::ring;
@@ -14,6 +15,9 @@ use super::client::{CONNECT, Client, ping, subscribe};
 use super::support::PATIENCE;
 use super::support::daemon::{command, config_file};
 use super::{Host, configuration, support};
+
+/// Handshakes that are under way at once.
+const HANDSHAKES: u32 = 16;
 
 type Authority = CertifiedIssuer<'static, KeyPair>;
 
@@ -133,10 +137,10 @@ fn only_clients_with_a_certificate_of_the_authority_are_answered() {
     let _ = io::Read::read_to_end(&mut plain.stream, &mut answer);
     assert!(!answer.windows(9).any(|window| window == b"CONNECTED"), "{answer:?}");
     host.refused("tls", refused + 1);
-    let _mute: Vec<TcpStream> = (0..60).map(|_| TcpStream::connect(host.stomp).unwrap()).collect();
+    let _mute: Vec<TcpStream> = (1..HANDSHAKES).map(|_| TcpStream::connect(host.stomp).unwrap()).collect();
     pki.open(&host, Some(&pki.authority), VERSIONS[1]).asks("beside mute ones");
     host.daemon.scrape();
-    host.refused("tls", refused + 61);
+    host.refused("tls", refused + HANDSHAKES);
 }
 
 #[test]
@@ -144,9 +148,74 @@ fn loopback_stays_plain_beside_others() {
     let pki = Pki::new();
     let listen = "0.0.0.0:0', '127.0.0.1:0";
     let host = Host::with(&pki.keys(listen));
-    // The last one that the log names.
-    support::wait_for("both addresses", || (host.daemon.log().matches("stomp://").count() == 2).then_some(()));
-    Client::open(host.daemon.stomp_address()).asks("plain");
+    Client::open(address(&host, " (plain)")).asks("plain");
+    pki.open(&host, Some(&pki.authority), VERSIONS[1]).asks("TLS");
+}
+
+/// Which address is carried like this.
+fn address(host: &Host, how: &str) -> SocketAddr {
+    support::wait_for(how, || {
+        let log = host.daemon.log();
+        let line = log.lines().rev().find(|line| line.contains("stomp://") && line.ends_with(how))?;
+        line.rsplit_once("stomp://")?.1.strip_suffix(how)?.parse().ok()
+    })
+}
+
+#[test]
+fn strangers_who_begin_tls_and_say_nothing_take_no_place_of_others() {
+    let pki = Pki::new();
+    let host = Host::with(&pki.keys("0.0.0.0:0', '127.0.0.1:0"));
+    // More than all places there are; the rest waits in the listen queue.
+    let _mute: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(host.stomp).unwrap()).collect();
+    host.connections(HANDSHAKES);
+    let plain = address(&host, " (plain)");
+    let mut clients: Vec<_> = (0..64).map(|_| Client::subscribed(plain)).collect();
+    for client in &mut clients {
+        client.say(&ping("plain"));
+        client.next().assert_answers("plain");
+    }
+    host.connections(HANDSHAKES + 64);
+}
+
+#[test]
+fn clients_behind_tls_have_all_places_and_wait_for_one_with_a_handshake_done() {
+    let pki = Pki::new();
+    let host = Host::with(&pki.keys("0.0.0.0:0"));
+    let mut clients: Vec<_> = (0..64).map(|_| pki.open(&host, Some(&pki.authority), VERSIONS[1])).collect();
+    clients.iter_mut().for_each(|client| client.asks("one of many"));
+    let mut next = pki.open(&host, Some(&pki.authority), VERSIONS[1]);
+    next.stream.write_all([CONNECT, &subscribe(), &ping("next")].concat().as_bytes()).unwrap();
+    next.stream.sock.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    assert!(next.try_next().is_err(), "there is no place");
+    next.stream.sock.set_read_timeout(Some(PATIENCE)).unwrap();
+    clients.pop();
+    assert_eq!(next.next().command, "CONNECTED");
+    next.next().assert_answers("next");
+}
+
+#[test]
+fn without_certificates_all_else_is_served_and_a_reload_brings_tls_when_they_are_there() {
+    let pki = Pki::new();
+    let keys = pki.keys("0.0.0.0:0', '127.0.0.1:0");
+    std::fs::rename(pki.path("key.pem"), pki.path("later.pem")).unwrap();
+    let host = Host::with(&keys);
+    let missing = pki.path("key.pem").display().to_string();
+    support::wait_for("the complaint", || {
+        let log = host.daemon.log();
+        let line = log.lines().find(|line| line.contains("no STOMP over TLS until this is mended"))?;
+        assert!(line.contains(" ERROR ") && line.contains(&missing) && line.contains("vdsm.tls-key"), "{line}");
+        Some(())
+    });
+    assert!(!host.daemon.log().contains("(TLS)"), "{}", host.daemon.log());
+    host.daemon.scrape();
+    Client::open(address(&host, " (plain)")).asks("plain");
+    host.reload(&keys, "the new configuration is in force");
+    assert!(!host.daemon.log().contains("(TLS)"), "{}", host.daemon.log());
+
+    std::fs::rename(pki.path("later.pem"), pki.path("key.pem")).unwrap();
+    host.reload(&keys, " (TLS)");
+    let host = Host { stomp: ([127, 0, 0, 1], address(&host, " (TLS)").port()).into(), ..host };
+    pki.open(&host, Some(&pki.authority), VERSIONS[1]).asks("at last");
 }
 
 #[test]
@@ -177,30 +246,28 @@ fn renewed_certificates_come_into_force_with_a_reload_and_bad_ones_do_not() {
 }
 
 #[test]
-fn check_and_run_tell_which_file_is_wrong_and_exit_2() {
+fn check_tells_which_file_is_wrong_and_exits_2() {
     let pki = Pki::new();
-    let run = |verb: &str, vdsm: &str| {
+    let check = |vdsm: &str| {
         let (_directory, file) = config_file(&configuration(vdsm));
-        let output = command(&[verb, "--config", &file, "--listen", "127.0.0.1:0"]).output().unwrap();
+        let output = command(&["check", "--config", &file]).output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
     let good = pki.keys("192.0.2.1:54321");
-    assert_eq!(run("check", &good), (Some(0), String::new()));
+    assert_eq!(check(&good), (Some(0), String::new()));
     for (name, key) in [("cert.pem", "tls-certificate"), ("key.pem", "tls-key"), ("ca.pem", "tls-ca")] {
         let bad = good.replace(name, "missing.pem");
         let missing = pki.path("missing.pem").display().to_string();
-        for verb in ["check", "run"] {
-            let (code, said) = run(verb, &bad);
-            assert_eq!(code, Some(2), "{said}");
-            let expected = format!("virtstatd: {missing}: cannot be read: No such file");
-            assert!(said.contains(&expected) && said.contains(&format!("vdsm.{key}")), "{verb} said {said}");
-        }
+        let (code, said) = check(&bad);
+        assert_eq!(code, Some(2), "{said}");
+        let expected = format!("virtstatd: {missing}: cannot be read: No such file");
+        assert!(said.contains(&expected) && said.contains(&format!("vdsm.{key}")), "{said}");
         let local = bad.replace("192.0.2.1", "127.0.0.1");
-        assert_eq!(run("check", &local), (Some(0), String::new()), "on loopback nobody needs them");
+        assert_eq!(check(&local), (Some(0), String::new()), "on loopback nobody needs them");
     }
     let (_, key) = certificate(&pki.authority);
     std::fs::write(pki.path("key.pem"), key.serialize_pem()).unwrap();
-    let (code, said) = run("check", &good);
+    let (code, said) = check(&good);
     assert_eq!(code, Some(2), "{said}");
     assert!(said.contains("key.pem: is not the key of the certificate in "), "{said}");
 }
