@@ -49,8 +49,10 @@ port and nothing else:
         print(vm[\"vmName\"], vm.get(\"cpuSys\"))
 
 - Plain TCP is for loopback addresses. Any other address needs TLS with client certificates, as VDSM has it; the defaults of
-  `tls-certificate`, `tls-key` and `tls-ca` are VDSM's own files, which the service's user must be able to read
-  (config/virtstatd.toml says how). HTTP has neither TLS nor authentication: whoever reaches its address gets the same figures.
+  `tls-certificate`, `tls-key` and `tls-ca` are VDSM's own files. VDSM's key is the host's identity: let the service's user alone read
+  it (`setfacl -m u:virtstatd:r` on it), or give the service a certificate of its own; the group kvm may read every guest's disk.
+  Certificates that cannot be used stop nothing else, and are tried again each minute.
+- HTTP has neither TLS nor authentication: whoever reaches its address gets the same figures.
 - A manager such as MOM asks VDSM for `Host.getStats`, `Host.getAllVmStats` and `VM.getStats`, and gets them here. What it changes
   (KSM, balloons, CPU limits) it goes on telling VDSM: virtstatd only looks.
 - The engine itself keeps talking to VDSM, since it needs many methods that change things. What reads statistics for it can be
