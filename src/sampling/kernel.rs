@@ -125,9 +125,7 @@ impl Turns {
         let mut stopped = Vec::new();
         for domain in &snapshot.domains {
             let Some(run) = domain.run else { continue };
-            // The XML of a run before, or of a domain that does not run, names other devices, or none.
-            let described = domain.description.as_ref().filter(|_| domain.described_run == Some(run));
-            let nics = described.map(|it| &*it.nics);
+            let nics = domain.current_description().map(|it| &*it.nics);
             let started = self.store.stamp();
             match self.source.look(&KernelTarget { id: domain.id, name: &domain.name, run, nics }) {
                 Ok(figures) => {

@@ -55,6 +55,12 @@ impl Domain {
         self.windows.state.newest().or(self.resting.as_ref())
     }
 
+    /// Its XML, if it is that of the present run, or of the domain as it rests: that of the run before may have other devices and limits.
+    #[must_use]
+    pub fn current_description(&self) -> Option<&Arc<DomainDescription>> {
+        self.description.as_ref().filter(|_| self.described_run == self.run)
+    }
+
     /// Is there anything of that group to ask this domain for?
     #[must_use]
     pub fn has(&self, group: Group) -> bool {

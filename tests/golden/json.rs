@@ -5,9 +5,9 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 use virtstatd::export::api::{self, ListBody, Query};
 
-use crate::check;
 use crate::guests::host;
 use crate::machine::looked_at;
+use crate::support::golden::check;
 
 #[test]
 fn json_is_as_released() {

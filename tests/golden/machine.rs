@@ -11,9 +11,9 @@ use virtstatd::model::host::{
 };
 use virtstatd::store::Store;
 
-use crate::check;
 use crate::guests::{host, traffic};
 use crate::support::exposition::{assert_promtool_is_silent, parse};
+use crate::support::golden::check;
 
 /// The host at a moment; counters grow with `step`. CPU 1 is offline the second time, and one interface is new then.
 fn machine(step: u64) -> HostSample {

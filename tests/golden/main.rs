@@ -10,31 +10,18 @@ mod guests;
 mod json;
 mod machine;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use guests::{description, full, host, id};
 use support::exposition::{assert_promtool_is_silent, parse};
+use support::golden::check;
 use virtstatd::clock::Clock as _;
 use virtstatd::export::prometheus::{Options, Renderer, markdown};
 use virtstatd::model::{
     BulkReply, BulkRequest, DomainDescription, DomainRecord, Figures, Group, InventoryReply, ListedDomain, RunId,
     Scope, Stamp,
 };
-
-fn check(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
-    if std::env::var_os("VIRTSTATD_BLESS").is_some() {
-        std::fs::write(&path, text).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    let difference = expected.lines().zip(text.lines()).enumerate().find(|(_, (expected, found))| expected != found);
-    assert!(
-        expected == text,
-        "{name} is not current; first difference: {difference:?}\nVIRTSTATD_BLESS=1 writes it anew, if this is meant"
-    );
-}
 
 #[test]
 fn metrics_are_as_released() {

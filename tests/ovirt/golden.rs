@@ -1,7 +1,6 @@
 //! One guest in each state that is told apart, and a host.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use serde_json::Value;
 use virtstatd::export::vdsm::markdown;
@@ -13,19 +12,7 @@ use virtstatd::model::host::{
 
 use crate::guests::{busy, off, paused, starting, unresponsive};
 use crate::made::SECOND;
-
-fn check(name: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
-    if std::env::var_os("VIRTSTATD_BLESS").is_some() {
-        std::fs::write(&path, text).unwrap();
-    }
-    let expected = std::fs::read_to_string(&path).unwrap_or_default();
-    let difference = expected.lines().zip(text.lines()).enumerate().find(|(_, (expected, found))| expected != found);
-    assert!(
-        expected == text,
-        "{name} is not current; first difference: {difference:?}\nVIRTSTATD_BLESS=1 writes it anew, if this is meant"
-    );
-}
+use crate::support::golden::check;
 
 fn pretty(value: &Value) -> String {
     serde_json::to_string_pretty(value).unwrap() + "\n"

@@ -3,6 +3,7 @@
 
 pub(crate) mod daemon;
 pub(crate) mod exposition;
+pub(crate) mod golden;
 pub(crate) mod lab;
 pub(crate) mod libvirtd;
 pub(crate) mod prometheus;

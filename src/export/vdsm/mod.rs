@@ -16,3 +16,6 @@ pub use list::VmList;
 pub use reference::markdown;
 pub use rpc::{Answer, METHODS, Method, Parameter, Rpc};
 pub use view::View;
+
+/// Nanoseconds of CPU time a second, in percent of one CPU.
+const PERCENT: f64 = 100.0 / 1e9;

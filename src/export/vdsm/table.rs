@@ -42,8 +42,30 @@ pub(super) struct Field<R: Record> {
     pub(super) unit: &'static str,
     /// What it is, where it is from, and when it is left out.
     pub(super) what: &'static str,
-    /// Writes the value, or leaves it out: `None`.
-    pub(super) write: for<'a, 's> fn(&R::Of<'a>, Slot<'s>) -> Option<()>,
+    pub(super) write: Write<R>,
+}
+
+/// Writes a value, or leaves it out: `None`.
+pub(super) type Write<R> = for<'a, 's> fn(&<R as Record>::Of<'a>, Slot<'s>) -> Option<()>;
+
+impl<R: Record> Field<R> {
+    pub(super) const fn new(
+        name: &'static str,
+        json: Json,
+        unit: &'static str,
+        what: &'static str,
+        write: Write<R>,
+    ) -> Self {
+        Self { name, json, unit, what, write }
+    }
+
+    pub(super) const fn string(name: &'static str, unit: &'static str, what: &'static str, write: Write<R>) -> Self {
+        Self::new(name, Json::String, unit, what, write)
+    }
+
+    pub(super) const fn number(name: &'static str, unit: &'static str, what: &'static str, write: Write<R>) -> Self {
+        Self::new(name, Json::Number, unit, what, write)
+    }
 }
 
 /// Writes a record.

@@ -3,7 +3,7 @@
 use super::super::table::{Field, Json};
 use super::super::view::View;
 use super::super::vm::{Guest, Status};
-use super::{Host, field};
+use super::Host;
 
 #[derive(Debug, Default)]
 pub(super) struct Counts {
@@ -30,19 +30,25 @@ impl Counts {
 }
 
 pub(super) static FIELDS: &[Field<Host>] = &[
-    field("vmCount", Json::Number, "", "VMs that Host.getVMList lists.", |host, slot| slot.number(host.counts.all)),
-    field("vmActive", Json::Number, "", "Those whose status is \"Up\".", |host, slot| slot.number(host.counts.up)),
-    field("vmMigrating", Json::Number, "", "The next two together.", |host, slot| {
+    Field::new("vmCount", Json::Number, "", "VMs that Host.getVMList lists.", |host, slot| {
+        slot.number(host.counts.all)
+    }),
+    Field::new("vmActive", Json::Number, "", "Those whose status is \"Up\".", |host, slot| slot.number(host.counts.up)),
+    Field::new("vmMigrating", Json::Number, "", "The next two together.", |host, slot| {
         slot.number(host.counts.incoming + host.counts.outgoing)
     }),
-    field(
+    Field::new(
         "incomingVmMigrations",
         Json::Number,
         "",
         "Those whose status is \"Migration Destination\".",
         |host, slot| slot.number(host.counts.incoming),
     ),
-    field("outgoingVmMigrations", Json::Number, "", "Those whose status is \"Migration Source\".", |host, slot| {
-        slot.number(host.counts.outgoing)
-    }),
+    Field::new(
+        "outgoingVmMigrations",
+        Json::Number,
+        "",
+        "Those whose status is \"Migration Source\".",
+        |host, slot| slot.number(host.counts.outgoing),
+    ),
 ];

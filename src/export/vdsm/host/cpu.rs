@@ -1,16 +1,13 @@
 //! CPUs.
 
-use super::super::table::{Field, Json, Record};
-use super::super::text::Slot;
-use super::{Host, Machine, field};
+use super::super::PERCENT;
+use super::super::table::{Field, Json, Record, Write};
+use super::{Host, Machine};
 use crate::model::host::{CpuTimes, HostSample};
 use crate::model::per_second;
 
-/// Nanoseconds a second, in percent of one CPU.
-const PERCENT: f64 = 100.0 / 1e9;
-
 pub(super) static FIELDS: &[Field<Host>] = &[
-    field(
+    Field::new(
         "cpuUser",
         Json::String,
         "% of all CPUs, two decimals",
@@ -18,30 +15,34 @@ pub(super) static FIELDS: &[Field<Host>] = &[
          out before the second look.",
         |host, slot| slot.fixed(user(host)?),
     ),
-    field("cpuSys", Json::String, "% of all CPUs, two decimals", "`system`, likewise.", |host, slot| {
+    Field::new("cpuSys", Json::String, "% of all CPUs, two decimals", "`system`, likewise.", |host, slot| {
         slot.fixed(system(host)?)
     }),
-    field(
+    Field::new(
         "cpuIdle",
         Json::String,
         "% of all CPUs, two decimals",
         "The rest, which so has the waiting for disks, interrupts and stolen time in it, not below 0.",
         |host, slot| slot.fixed((100.0 - user(host)? - system(host)?).max(0.0)),
     ),
-    field(
+    Field::new(
         "cpuUserVdsmd",
         Json::String,
         "% of one CPU, two decimals",
         "User time of this service itself, between the two newest looks.",
         |host, slot| slot.fixed(PERCENT * host.rate(|it| Some(it.own_cpu?.user_ns))?),
     ),
-    field("cpuSysVdsmd", Json::String, "% of one CPU, two decimals", "Its system time, likewise.", |host, slot| {
-        slot.fixed(PERCENT * host.rate(|it| Some(it.own_cpu?.system_ns))?)
-    }),
-    field("cpuLoad", Json::String, "", "The load average of 5 minutes, of /proc/loadavg.", |host, slot| {
+    Field::new(
+        "cpuSysVdsmd",
+        Json::String,
+        "% of one CPU, two decimals",
+        "Its system time, likewise.",
+        |host, slot| slot.fixed(PERCENT * host.rate(|it| Some(it.own_cpu?.system_ns))?),
+    ),
+    Field::new("cpuLoad", Json::String, "", "The load average of 5 minutes, of /proc/loadavg.", |host, slot| {
         slot.fixed(host.newest.load?.five_minutes)
     }),
-    field(
+    Field::new(
         "cpuStatistics",
         Json::Map,
         "",
@@ -108,10 +109,6 @@ pub(super) static CPU: &[Field<CpuRecord>] = &[
     },
 ];
 
-const fn percent(
-    name: &'static str,
-    what: &'static str,
-    write: for<'s> fn(&Cpu, Slot<'s>) -> Option<()>,
-) -> Field<CpuRecord> {
-    Field { name, json: Json::String, unit: "% of the CPU, two decimals", what, write }
+const fn percent(name: &'static str, what: &'static str, write: Write<CpuRecord>) -> Field<CpuRecord> {
+    Field::<CpuRecord>::string(name, "% of the CPU, two decimals", what, write)
 }

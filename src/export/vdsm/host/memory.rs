@@ -1,66 +1,71 @@
 //! Memory, swap space, huge pages, NUMA nodes and merged pages.
 
-use super::super::table::{self, Field, Json, Record, Row};
-use super::super::text::Slot;
-use super::{Host, Machine, field};
+use super::super::table::{self, Field, Json, Record, Row, Write};
+use super::{Host, Machine};
 use crate::model::host::{HostSample, Hugepages, Ksm, Memory, NumaNode};
 
 /// Bytes become MiB by so many bits.
 const MIB: u32 = 20;
 
 pub(super) static FIELDS: &[Field<Host>] = &[
-    field(
+    Field::new(
         "memUsed",
         Json::String,
         "%",
         "100 less the whole percent of `MemTotal` of /proc/meminfo that `MemFree`, `Cached`, `Buffers` and `SReclaimable` are together.",
         |host, slot| slot.quoted(used_percent(free(host)?, host.newest.memory.total_bytes?)?),
     ),
-    field(
+    Field::new(
         "memFree",
         Json::Number,
         "MiB",
         "`MemFree`, `Cached`, `Buffers` and `SReclaimable` together.",
         |host, slot| slot.number(free(host)? >> MIB),
     ),
-    field("swapTotal", Json::Number, "MiB", "`SwapTotal`.", |host, slot| {
+    Field::new("swapTotal", Json::Number, "MiB", "`SwapTotal`.", |host, slot| {
         slot.number(host.newest.swap.total_bytes? >> MIB)
     }),
-    field("swapFree", Json::Number, "MiB", "`SwapFree`.", |host, slot| {
+    Field::new("swapFree", Json::Number, "MiB", "`SwapFree`.", |host, slot| {
         slot.number(host.newest.swap.free_bytes? >> MIB)
     }),
-    field("anonHugePages", Json::String, "MiB", "`AnonHugePages`.", |host, slot| {
+    Field::new("anonHugePages", Json::String, "MiB", "`AnonHugePages`.", |host, slot| {
         slot.quoted(host.newest.transparent_hugepages.anonymous_bytes? >> MIB)
     }),
-    field("hugepages", Json::Map, "", "A record for each size of huge pages, by the size in KiB.", |host, slot| {
-        slot.map(POOL, pools(&host.newest.hugepages))
-    }),
-    field(
+    Field::new(
+        "hugepages",
+        Json::Map,
+        "",
+        "A record for each size of huge pages, by the size in KiB.",
+        |host, slot| slot.map(POOL, pools(&host.newest.hugepages)),
+    ),
+    Field::new(
         "thpState",
         Json::String,
         "",
         "\"always\", \"madvise\" or \"never\": the word in brackets in /sys/kernel/mm/transparent_hugepage/enabled.",
         |host, slot| slot.text(host.newest.transparent_hugepages.mode.as_deref()?),
     ),
-    field(
+    Field::new(
         "numaNodeMemFree",
         Json::Map,
         "",
         "A record for each NUMA node, by its number; a host without NUMA is node 0.",
         |host, slot| slot.map(NODE, nodes(host.newest).into_iter().map(|node| (node.number.to_string(), node))),
     ),
-    field(
+    Field::new(
         "ksmState",
         Json::Boolean,
         "",
         "Does the kernel merge equal pages? `run` in /sys/kernel/mm/ksm is not 0.",
         |host, slot| slot.boolean(ksm(host)?.run? != 0),
     ),
-    field("ksmPages", Json::Number, "pages", "`pages_to_scan`.", |host, slot| slot.number(ksm(host)?.pages_to_scan?)),
-    field("ksmMergeAcrossNodes", Json::Boolean, "", "`merge_across_nodes` is not 0.", |host, slot| {
+    Field::new("ksmPages", Json::Number, "pages", "`pages_to_scan`.", |host, slot| {
+        slot.number(ksm(host)?.pages_to_scan?)
+    }),
+    Field::new("ksmMergeAcrossNodes", Json::Boolean, "", "`merge_across_nodes` is not 0.", |host, slot| {
         slot.boolean(ksm(host)?.merge_across_nodes? != 0)
     }),
-    field(
+    Field::new(
         "memShared",
         Json::Number,
         "bytes",
@@ -70,7 +75,7 @@ pub(super) static FIELDS: &[Field<Host>] = &[
             slot.number(ksm.pages_sharing?.checked_mul(ksm.page_bytes)?)
         },
     ),
-    field(
+    Field::new(
         "ksmCpu",
         Json::Number,
         "% of one CPU",
@@ -130,12 +135,8 @@ static POOL: &[Field<PoolRecord>] = &[
     pages("vm.free_hugepages", "free_hugepages, as VDSM in effect says too.", |pool, slot| slot.number(pool.free?)),
 ];
 
-const fn pages(
-    name: &'static str,
-    what: &'static str,
-    write: for<'a, 's> fn(&&'a Hugepages, Slot<'s>) -> Option<()>,
-) -> Field<PoolRecord> {
-    Field { name, json: Json::Number, unit: "pages", what, write }
+const fn pages(name: &'static str, what: &'static str, write: Write<PoolRecord>) -> Field<PoolRecord> {
+    Field::<PoolRecord>::number(name, "pages", what, write)
 }
 
 pub(super) enum NodeRecord {}

@@ -13,7 +13,7 @@ use self::counts::Counts;
 use self::network::Drops;
 use super::list::{LOOKED_AT, PIECE};
 use super::table::{self, Field, Json, Record, Row};
-use super::text::{Slot, json_text};
+use super::text::json_text;
 use super::view::View;
 use crate::model::host::HostSample;
 
@@ -61,29 +61,19 @@ impl<'a> Machine<'a> {
     }
 }
 
-const fn field(
-    name: &'static str,
-    json: Json,
-    unit: &'static str,
-    what: &'static str,
-    write: for<'a, 's> fn(&Machine<'a>, Slot<'s>) -> Option<()>,
-) -> Field<Host> {
-    Field { name, json, unit, what, write }
-}
-
 static GENERAL: &[Field<Host>] = &[
-    field("bootTime", Json::String, "s since 1970", "`btime` of /proc/stat.", |host, slot| {
+    Field::new("bootTime", Json::String, "s since 1970", "`btime` of /proc/stat.", |host, slot| {
         slot.quoted(host.newest.boot_unix_seconds?)
     }),
-    field("dateTime", Json::String, "UTC", "Now: \"2026-06-03T12:41:06 GMT\".", |host, slot| {
+    Field::new("dateTime", Json::String, "UTC", "Now: \"2026-06-03T12:41:06 GMT\".", |host, slot| {
         let seconds = host.view.now.stamp.wall.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs();
         let text = humantime::format_rfc3339_seconds(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).to_string();
         slot.quoted(format_args!("{} GMT", text.trim_end_matches('Z')))
     }),
-    field("elapsedTime", Json::String, "s, two decimals", "Since the service began.", |host, slot| {
+    Field::new("elapsedTime", Json::String, "s, two decimals", "Since the service began.", |host, slot| {
         slot.fixed(host.view.now.stamp.at.saturating_duration_since(host.view.began.stamp.at).as_secs_f64())
     }),
-    field(
+    Field::new(
         "diskStats",
         Json::Map,
         "",

@@ -3,22 +3,21 @@
 use std::time::SystemTime;
 
 use super::super::table::{Field, Json, Record, Row};
-use super::super::text::Slot;
 use super::super::view::View;
-use super::{Host, Machine, field};
+use super::{Host, Machine};
 use crate::model::host::{HostInterface, HostSample};
 use crate::model::{DomainDescription, Group, Interface, Traffic};
 use crate::store::{Domain, Key};
 
 pub(super) static FIELDS: &[Field<Host>] = &[
-    field(
+    Field::new(
         "rxDropped",
         Json::String,
         "since boot",
         "Received packets that were dropped, of all links together. VDSM has the two sums exchanged.",
         |host, slot| slot.quoted(host.drops.receive?),
     ),
-    field("txDropped", Json::String, "since boot", "Sent ones, likewise.", |host, slot| {
+    Field::new("txDropped", Json::String, "since boot", "Sent ones, likewise.", |host, slot| {
         slot.quoted(host.drops.transmit?)
     }),
 ];
@@ -67,7 +66,7 @@ fn names(host: &HostSample) -> impl Iterator<Item = &HostInterface> {
 pub(super) fn of_guest<'a>(view: &'a View, host: &'a HostSample, domain: &'a Domain) -> impl Iterator<Item = Link<'a>> {
     let window = &domain.windows.interface;
     let fresh = view.snapshot.fresh(window, Group::Interface, view.now.stamp.at).zip(window.newest());
-    let xml = domain.description.as_deref().filter(|_| domain.run.is_some() && domain.described_run == domain.run);
+    let xml = domain.current_description().filter(|_| domain.run.is_some());
     fresh.into_iter().flat_map(move |(sample, newest)| {
         let taps = sample.interfaces.iter().filter_map(move |it| tap(it, xml?, newest.started.wall));
         taps.filter(move |link| is_its_own(view, host, domain, link.name))
@@ -112,16 +111,19 @@ impl Drops {
 }
 
 pub(super) static LINK: &[Field<LinkRecord>] = &[
-    string("name", "", "The device.", |link, slot| slot.text(link.name)),
-    string("rx", "bytes since boot", "Received.", |link, slot| slot.quoted(link.receive.bytes?)),
-    string("tx", "bytes since boot", "Sent.", |link, slot| slot.quoted(link.transmit.bytes?)),
-    string("rxErrors", "since boot", "", |link, slot| slot.quoted(link.receive.errors?)),
-    string("txErrors", "since boot", "", |link, slot| slot.quoted(link.transmit.errors?)),
-    string("rxDropped", "since boot", "As /proc/net/dev counts them, with what the device missed.", |link, slot| {
-        slot.quoted(link.receive.drops?)
-    }),
-    string("txDropped", "since boot", "", |link, slot| slot.quoted(link.transmit.drops?)),
-    string(
+    Field::string("name", "", "The device.", |link, slot| slot.text(link.name)),
+    Field::string("rx", "bytes since boot", "Received.", |link, slot| slot.quoted(link.receive.bytes?)),
+    Field::string("tx", "bytes since boot", "Sent.", |link, slot| slot.quoted(link.transmit.bytes?)),
+    Field::string("rxErrors", "since boot", "", |link, slot| slot.quoted(link.receive.errors?)),
+    Field::string("txErrors", "since boot", "", |link, slot| slot.quoted(link.transmit.errors?)),
+    Field::string(
+        "rxDropped",
+        "since boot",
+        "As /proc/net/dev counts them, with what the device missed.",
+        |link, slot| slot.quoted(link.receive.drops?),
+    ),
+    Field::string("txDropped", "since boot", "", |link, slot| slot.quoted(link.transmit.drops?)),
+    Field::string(
         "state",
         "",
         "\"up\" if the link is up and carries, else \"down\". Left out of a guest's tap, which is not asked.",
@@ -131,7 +133,7 @@ pub(super) static LINK: &[Field<LinkRecord>] = &[
             slot.text(if is_up { "up" } else { "down" })
         },
     ),
-    string(
+    Field::string(
         "speed",
         "Mbit/s",
         "As the kernel says it of a link that is up; \"1000\" where it says none, which is a convention of VDSM's. Left out of a \
@@ -141,7 +143,7 @@ pub(super) static LINK: &[Field<LinkRecord>] = &[
             None => slot.text("1000"),
         },
     ),
-    string(
+    Field::string(
         "duplex",
         "",
         "\"full\" or \"half\", \"unknown\" where the kernel says neither. Left out of a guest's tap.",
@@ -155,12 +157,3 @@ pub(super) static LINK: &[Field<LinkRecord>] = &[
         write: |link, slot| slot.seconds(link.sampled.duration_since(SystemTime::UNIX_EPOCH).ok()?),
     },
 ];
-
-const fn string(
-    name: &'static str,
-    unit: &'static str,
-    what: &'static str,
-    write: for<'a, 's> fn(&Link<'a>, Slot<'s>) -> Option<()>,
-) -> Field<LinkRecord> {
-    Field { name, json: Json::String, unit, what, write }
-}

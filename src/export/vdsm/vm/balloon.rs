@@ -1,13 +1,13 @@
 //! Memory: what the guest says of it, and the balloon.
 
 use super::super::table::{self, Field, Json, Record, Row};
-use super::{Guest, Pair, Vm, field, typed};
+use super::{Guest, Pair, Vm};
 use crate::model::{BalloonSample, DomainDescription, Group};
 
 const KIB_PER_MIB: u64 = 1024;
 
 pub(super) static FIELDS: &[Field<Vm>] = &[
-    field(
+    Field::string(
         "memUsage",
         "%",
         "What of `<memory>` the guest does not have free (memoryStats.mem_free), rounded down as VDSM does. VDSM asks its agent in \
@@ -17,7 +17,7 @@ pub(super) static FIELDS: &[Field<Vm>] = &[
             slot.quoted(used_percent(free_kib(&stats(vm)?.newest.figures)?, total_mib)?)
         },
     ),
-    typed(
+    Field::new(
         "memoryStats",
         Json::Object,
         "",
@@ -25,7 +25,7 @@ pub(super) static FIELDS: &[Field<Vm>] = &[
          `<memballoon>`.",
         |vm, slot| slot.object(STATS, &stats(vm)?),
     ),
-    typed(
+    Field::new(
         "balloonInfo",
         Json::Object,
         "",
@@ -73,34 +73,27 @@ impl Record for Stats {
 }
 
 static STATS: &[Field<Stats>] = &[
-    string("mem_total", "KiB", "`balloon.available`.", |it, slot| slot.quoted(it.newest.figures.available_kib?)),
-    string("mem_unused", "KiB", "`balloon.unused`.", |it, slot| slot.quoted(it.newest.figures.unused_kib?)),
-    string(
+    Field::string("mem_total", "KiB", "`balloon.available`.", |it, slot| slot.quoted(it.newest.figures.available_kib?)),
+    Field::string("mem_unused", "KiB", "`balloon.unused`.", |it, slot| slot.quoted(it.newest.figures.unused_kib?)),
+    Field::string(
         "mem_free",
         "KiB",
         "`balloon.unused`, and `balloon.disk_caches` on top where the guest tells it.",
         |it, slot| slot.quoted(free_kib(&it.newest.figures)?),
     ),
-    rate("swap_in", "KiB/s", "`balloon.swap_in`, between the two newest samples, in whole numbers.", |it, slot| {
-        slot.number(whole(it.rate(|it| it.swap_in_kib)?)?)
-    }),
-    rate("swap_out", "KiB/s", "`balloon.swap_out`, likewise.", |it, slot| {
+    Field::number(
+        "swap_in",
+        "KiB/s",
+        "`balloon.swap_in`, between the two newest samples, in whole numbers.",
+        |it, slot| slot.number(whole(it.rate(|it| it.swap_in_kib)?)?),
+    ),
+    Field::number("swap_out", "KiB/s", "`balloon.swap_out`, likewise.", |it, slot| {
         slot.number(whole(it.rate(|it| it.swap_out_kib)?)?)
     }),
-    rate("majflt", "1/s", "`balloon.major_fault`, likewise.", |it, slot| slot.number(major(it)?)),
-    rate("minflt", "1/s", "`balloon.minor_fault`, likewise.", |it, slot| slot.number(minor(it)?)),
-    rate("pageflt", "1/s", "majflt and minflt together.", |it, slot| slot.number(major(it)? + minor(it)?)),
+    Field::number("majflt", "1/s", "`balloon.major_fault`, likewise.", |it, slot| slot.number(major(it)?)),
+    Field::number("minflt", "1/s", "`balloon.minor_fault`, likewise.", |it, slot| slot.number(minor(it)?)),
+    Field::number("pageflt", "1/s", "majflt and minflt together.", |it, slot| slot.number(major(it)? + minor(it)?)),
 ];
-
-type Write<R> = for<'a, 's> fn(&<R as Record>::Of<'a>, super::super::text::Slot<'s>) -> Option<()>;
-
-const fn string<R: Record>(name: &'static str, unit: &'static str, what: &'static str, write: Write<R>) -> Field<R> {
-    Field { name, json: Json::String, unit, what, write }
-}
-
-const fn rate(name: &'static str, unit: &'static str, what: &'static str, write: Write<Stats>) -> Field<Stats> {
-    Field { name, json: Json::Number, unit, what, write }
-}
 
 fn major(it: &Pair<'_, BalloonSample>) -> Option<u64> {
     whole(it.rate(|it| it.major_faults)?)
@@ -130,15 +123,15 @@ pub(super) struct Balloon<'a> {
 }
 
 static BALLOON: &[Field<Info>] = &[
-    string("balloon_max", "KiB", "`<memory>` without NVDIMMs, in whole MiB.", |it, slot| {
+    Field::string("balloon_max", "KiB", "`<memory>` without NVDIMMs, in whole MiB.", |it, slot| {
         slot.quoted(whole_mib(it.xml.memory_maximum_kib?.checked_sub(it.xml.nvdimm_kib)?))
     }),
-    string("balloon_min", "KiB", "`minGuaranteedMemoryMb` of oVirt's metadata; \"0\" without.", |it, slot| {
+    Field::string("balloon_min", "KiB", "`minGuaranteedMemoryMb` of oVirt's metadata; \"0\" without.", |it, slot| {
         let guaranteed = it.xml.ovirt.as_ref().and_then(|ovirt| ovirt.guaranteed_memory_mib);
         slot.quoted(guaranteed.unwrap_or_default().checked_mul(KIB_PER_MIB)?)
     }),
-    string("balloon_cur", "KiB", "`balloon.current`.", |it, slot| slot.quoted(it.sample.current_kib?)),
-    string(
+    Field::string("balloon_cur", "KiB", "`balloon.current`.", |it, slot| slot.quoted(it.sample.current_kib?)),
+    Field::string(
         "balloon_target",
         "KiB",
         "`balloonTarget` of oVirt's metadata, else `<currentMemory>` in whole MiB.",

@@ -1,17 +1,15 @@
 //! CPU time, and how much of it a VM may use.
 
+use super::super::PERCENT;
 use super::super::table::{Field, Json};
-use super::{Guest, Pair, Vm, field, typed};
+use super::{Guest, Pair, Vm};
 use crate::model::{CpuSample, Group};
-
-/// Nanoseconds a second, in percent of one CPU.
-const PERCENT: f64 = 100.0 / 1e9;
 
 /// The kernel's period of a limit on CPU time, in microseconds, where none is set.
 const USUAL_PERIOD: u64 = 100_000;
 
 pub(super) static FIELDS: &[Field<Vm>] = &[
-    field(
+    Field::string(
         "cpuUser",
         "% of one host CPU",
         "`cpu.time` that is neither `cpu.user` nor `cpu.system`, between the two newest samples, not below 0. Where all three are of \
@@ -22,7 +20,7 @@ pub(super) static FIELDS: &[Field<Vm>] = &[
             slot.fixed((PERCENT * (cpu.rate(|cpu| cpu.time_ns)? - user - system)).max(0.0))
         },
     ),
-    field(
+    Field::string(
         "cpuSys",
         "% of one host CPU",
         "`cpu.user` and `cpu.system` together, between the two newest samples; 200 is possible. Left out \
@@ -32,7 +30,7 @@ pub(super) static FIELDS: &[Field<Vm>] = &[
             slot.fixed(PERCENT * (cpu.rate(|cpu| cpu.user_ns)? + cpu.rate(|cpu| cpu.system_ns)?))
         },
     ),
-    field(
+    Field::string(
         "cpuUsage",
         "ns since the start",
         "`cpu.user` and `cpu.system` together, of the newest sample.",
@@ -41,17 +39,17 @@ pub(super) static FIELDS: &[Field<Vm>] = &[
             slot.quoted(cpu.user_ns?.checked_add(cpu.system_ns?)?)
         },
     ),
-    typed("cpuActual", Json::Boolean, "", "Are cpuUser and cpuSys both there?", |vm, slot| {
+    Field::new("cpuActual", Json::Boolean, "", "Are cpuUser and cpuSys both there?", |vm, slot| {
         let known = |cpu: &Pair<'_, CpuSample>| {
             let rates = [cpu.rate(|cpu| cpu.time_ns), cpu.rate(|cpu| cpu.user_ns), cpu.rate(|cpu| cpu.system_ns)];
             rates.iter().all(Option::is_some)
         };
         slot.boolean(pair(vm).as_ref().is_some_and(known))
     }),
-    field("vcpuCount", "", "`vcpu.current`.", |vm, slot| {
+    Field::string("vcpuCount", "", "`vcpu.current`.", |vm, slot| {
         slot.quoted(vm.pair(&vm.domain.windows.vcpu, Group::Vcpu)?.newest.figures.current?)
     }),
-    field(
+    Field::string(
         "vcpuQuota",
         "µs a period; \"-1\": no limit",
         "`<cputune><quota>` of the running domain's XML, which is read again when it changes.",
@@ -60,14 +58,14 @@ pub(super) static FIELDS: &[Field<Vm>] = &[
             slot.quoted(quota.unwrap_or(-1))
         },
     ),
-    typed(
+    Field::new(
         "vcpuPeriod",
         Json::Number,
         "µs",
         "`<cputune><period>`; the kernel's own, 100000, where none is set.",
         |vm, slot| slot.number(vm.xml?.vcpu_period_us.filter(|period| *period > 0).unwrap_or(USUAL_PERIOD)),
     ),
-    field("vcpuUserLimit", "%", "`vcpuLimit` in oVirt's metadata. Left out without.", |vm, slot| {
+    Field::string("vcpuUserLimit", "%", "`vcpuLimit` in oVirt's metadata. Left out without.", |vm, slot| {
         slot.text(vm.xml?.ovirt.as_ref()?.vcpu_limit.as_deref()?)
     }),
 ];

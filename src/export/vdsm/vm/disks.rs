@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use super::super::table::{Field, Json, Record};
 use super::super::text::Slot;
-use super::{Guest, Vm, typed};
+use super::{Guest, Vm};
 use crate::model::{Block, BlockInfo, BlockSample, DiskDescription, Group, Io, OVirtDisk, per_second};
 
 pub(super) static FIELDS: &[Field<Vm>] = &[
-    typed("disks", Json::Map, "", "A record for each disk, with what is known of it.", |vm, slot| {
+    Field::new("disks", Json::Map, "", "A record for each disk, with what is known of it.", |vm, slot| {
         slot.map(DISK, disks(vm))
     }),
-    typed("ioTune", Json::List, "", "A record for each disk with a limit. Left out if none has.", |vm, slot| {
+    Field::new("ioTune", Json::List, "", "A record for each disk with a limit. Left out if none has.", |vm, slot| {
         let mut limited = vm.xml?.disks.iter().filter(|disk| !disk.io_limits.is_empty()).peekable();
         limited.peek()?;
         slot.list(LIMITS, limited)
@@ -93,36 +93,46 @@ impl Disk<'_> {
 }
 
 pub(super) static DISK: &[Field<DiskRecord>] = &[
-    string(
+    Field::string(
         "readRate",
         "bytes/s",
         "`block.N.rd.bytes`, between the two newest samples. Left out if it went back.",
         |disk, slot| slot.float(disk.rate(|disk| disk.read.bytes)?),
     ),
-    string("writeRate", "bytes/s", "`block.N.wr.bytes`, likewise.", |disk, slot| {
+    Field::string("writeRate", "bytes/s", "`block.N.wr.bytes`, likewise.", |disk, slot| {
         slot.float(disk.rate(|disk| disk.write.bytes)?)
     }),
-    string("readOps", "since the start", "`block.N.rd.reqs`.", |disk, slot| slot.quoted(disk.newest?.read.requests?)),
-    string("writeOps", "since the start", "`block.N.wr.reqs`.", |disk, slot| slot.quoted(disk.newest?.write.requests?)),
-    string("readBytes", "bytes since the start", "`block.N.rd.bytes`.", |disk, slot| {
+    Field::string("readOps", "since the start", "`block.N.rd.reqs`.", |disk, slot| {
+        slot.quoted(disk.newest?.read.requests?)
+    }),
+    Field::string("writeOps", "since the start", "`block.N.wr.reqs`.", |disk, slot| {
+        slot.quoted(disk.newest?.write.requests?)
+    }),
+    Field::string("readBytes", "bytes since the start", "`block.N.rd.bytes`.", |disk, slot| {
         slot.quoted(disk.newest?.read.bytes?)
     }),
-    string("writtenBytes", "bytes since the start", "`block.N.wr.bytes`.", |disk, slot| {
+    Field::string("writtenBytes", "bytes since the start", "`block.N.wr.bytes`.", |disk, slot| {
         slot.quoted(disk.newest?.write.bytes?)
     }),
-    string(
+    Field::string(
         "readLatency",
         "ns a request",
         "`block.N.rd.times` by `block.N.rd.reqs`, between the two newest samples; \"0\" if no request was completed.",
         |disk, slot| disk.latency(slot, |disk| disk.read),
     ),
-    string("writeLatency", "ns a request", "`block.N.wr.times` by `block.N.wr.reqs`, likewise.", |disk, slot| {
-        disk.latency(slot, |disk| disk.write)
-    }),
-    string("flushLatency", "ns a request", "`block.N.fl.times` by `block.N.fl.reqs`, likewise.", |disk, slot| {
-        disk.latency(slot, |disk| disk.flush)
-    }),
-    string(
+    Field::string(
+        "writeLatency",
+        "ns a request",
+        "`block.N.wr.times` by `block.N.wr.reqs`, likewise.",
+        |disk, slot| disk.latency(slot, |disk| disk.write),
+    ),
+    Field::string(
+        "flushLatency",
+        "ns a request",
+        "`block.N.fl.times` by `block.N.fl.reqs`, likewise.",
+        |disk, slot| disk.latency(slot, |disk| disk.flush),
+    ),
+    Field::string(
         "apparentsize",
         "bytes",
         "Length of the file or device. Of a raw image it is what the guest sees: `block.N.capacity`. Of others `physical` of \
@@ -130,7 +140,7 @@ pub(super) static DISK: &[Field<DiskRecord>] = &[
          what the image takes; else `block.N.capacity`.",
         |disk, slot| slot.quoted(disk.length()?),
     ),
-    string(
+    Field::string(
         "truesize",
         "bytes",
         "`block.N.physical`: what the image takes on the host; else `allocation` of virDomainGetBlockInfo.",
@@ -139,25 +149,16 @@ pub(super) static DISK: &[Field<DiskRecord>] = &[
             slot.quoted(taken.or_else(|| disk.sizes?.allocation_bytes)?)
         },
     ),
-    string(
+    Field::string(
         "imageID",
         "UUID",
         "Of oVirt's metadata, if that names pool, domain, image and volume; else a LUN's GUID. Left out without.",
         |disk, slot| slot.text(disk.ovirt?.image_id.as_deref()?),
     ),
-    string("lunGUID", "", "Of oVirt's metadata. Left out without.", |disk, slot| {
+    Field::string("lunGUID", "", "Of oVirt's metadata. Left out without.", |disk, slot| {
         slot.text(disk.ovirt?.lun_guid.as_deref()?)
     }),
 ];
-
-const fn string(
-    name: &'static str,
-    unit: &'static str,
-    what: &'static str,
-    write: for<'a, 's> fn(&Disk<'a>, Slot<'s>) -> Option<()>,
-) -> Field<DiskRecord> {
-    Field { name, json: Json::String, unit, what, write }
-}
 
 pub(super) enum LimitsRecord {}
 

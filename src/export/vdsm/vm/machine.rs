@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::super::table::{Field, Json, Record};
 use super::status::is_paused_by_io_error;
-use super::{Guest, Vm, field, typed};
+use super::{Guest, Vm};
 use crate::model::{GraphicsDescription, Group, Stamp, StopReason, WatchdogAction};
 use crate::store::{History, Noted};
 
@@ -12,18 +12,23 @@ use crate::store::{History, Noted};
 const SILENT: Duration = Duration::from_secs(60);
 
 pub(super) static FIELDS: &[Field<Vm>] = &[
-    field("vmName", "", "The domain's name.", |vm, slot| slot.text(&vm.domain.name)),
-    field("vmType", "", "`type` of `<domain>`: \"kvm\", or \"qemu\" where QEMU emulates the CPU.", |vm, slot| {
-        slot.text(&vm.xml?.domain_type)
-    }),
-    field(
+    Field::string("vmName", "", "The domain's name.", |vm, slot| slot.text(&vm.domain.name)),
+    Field::string(
+        "vmType",
+        "",
+        "`type` of `<domain>`: \"kvm\", or \"qemu\" where QEMU emulates the CPU.",
+        |vm, slot| slot.text(&vm.xml?.domain_type),
+    ),
+    Field::string(
         "kvmEnable",
         "\"true\" or \"false\"",
         "\"true\" for domains of type kvm. VDSM, which knows no others, always says so.",
         |vm, slot| slot.quoted(&*vm.xml?.domain_type == "kvm"),
     ),
-    field("acpiEnable", "\"true\" or \"false\"", "Is there `<features><acpi/>`?", |vm, slot| slot.quoted(vm.xml?.acpi)),
-    field(
+    Field::string("acpiEnable", "\"true\" or \"false\"", "Is there `<features><acpi/>`?", |vm, slot| {
+        slot.quoted(vm.xml?.acpi)
+    }),
+    Field::string(
         "elapsedTime",
         "s",
         "Since the QEMU process started. VDSM counts from its own start of the VM, and anew at each reboot of the guest.",
@@ -32,7 +37,7 @@ pub(super) static FIELDS: &[Field<Vm>] = &[
             slot.quoted(since.as_secs())
         },
     ),
-    field(
+    Field::string(
         "timeOffset",
         "s",
         "What the guest set its clock to last, by libvirt's event, else `<clock adjustment>`; \"0\" if there is neither.",
@@ -41,7 +46,7 @@ pub(super) static FIELDS: &[Field<Vm>] = &[
             is_known.then(|| slot.quoted(clock_offset(vm).unwrap_or_default()))?
         },
     ),
-    field(
+    Field::string(
         "monitorResponse",
         "\"0\" or \"-1\"",
         "\"-1\" while QEMU does not answer: a call was written off, or what has to be asked of QEMU is 60 s old (and older than two \
@@ -49,20 +54,24 @@ pub(super) static FIELDS: &[Field<Vm>] = &[
          unresponsive, as it does in VDSM.",
         |vm, slot| slot.quoted(if is_silent(vm) { -1 } else { 0 }),
     ),
-    field("hash", "", "A number made from the text of `<devices>`: it changes when devices do.", |vm, slot| {
+    Field::string("hash", "", "A number made from the text of `<devices>`: it changes when devices do.", |vm, slot| {
         slot.quoted(vm.xml?.devices_hash?.cast_signed())
     }),
-    typed("displayInfo", Json::List, "", "One record for each `<graphics>`; an empty list without any.", |vm, slot| {
-        slot.list(DISPLAY, vm.xml?.graphics.iter())
-    }),
-    field(
+    Field::new(
+        "displayInfo",
+        Json::List,
+        "",
+        "One record for each `<graphics>`; an empty list without any.",
+        |vm, slot| slot.list(DISPLAY, vm.xml?.graphics.iter()),
+    ),
+    Field::string(
         "clientIp",
         "",
         "Who connected to the graphics last, by libvirt's event; \"\" after somebody left. Left out until there was such an event in \
          this run.",
         |vm, slot| slot.text(history(vm)?.graphics_client.as_deref()?),
     ),
-    field(
+    Field::string(
         "pauseCode",
         "",
         "Of a VM that was paused because a disk failed: libvirt's word for the last such error in upper case (\"ENOSPC\"), \
@@ -73,7 +82,7 @@ pub(super) static FIELDS: &[Field<Vm>] = &[
             slot.text(&reason.map_or("EOTHER".to_owned(), str::to_ascii_uppercase))
         },
     ),
-    typed(
+    Field::new(
         "watchdogEvent",
         Json::Object,
         "",
@@ -161,9 +170,11 @@ fn watchdog_action(action: WatchdogAction) -> Option<&'static str> {
 
 /// What is said on top of a VM that does not run.
 pub(super) static EXITED: &[Field<Vm>] = &[
-    typed("exitCode", Json::Number, "", "0 if it ended as it should, else 1.", |vm, slot| slot.number(exit(vm)?.code)),
-    field("exitMessage", "", "The reason in words.", |vm, slot| slot.text(exit(vm)?.message)),
-    typed(
+    Field::new("exitCode", Json::Number, "", "0 if it ended as it should, else 1.", |vm, slot| {
+        slot.number(exit(vm)?.code)
+    }),
+    Field::string("exitMessage", "", "The reason in words.", |vm, slot| slot.text(exit(vm)?.message)),
+    Field::new(
         "exitReason",
         Json::Number,
         "",
@@ -171,7 +182,9 @@ pub(super) static EXITED: &[Field<Vm>] = &[
          else. From libvirt's reason; VDSM itself gives 7 for a migrated VM and 1 for a shutdown from inside, by mistake.",
         |vm, slot| slot.number(exit(vm)?.reason),
     ),
-    field("timeOffset", "s", "As above; left out if there is neither.", |vm, slot| slot.quoted(clock_offset(vm)?)),
+    Field::string("timeOffset", "s", "As above; left out if there is neither.", |vm, slot| {
+        slot.quoted(clock_offset(vm)?)
+    }),
 ];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

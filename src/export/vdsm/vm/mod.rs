@@ -10,7 +10,7 @@ mod status;
 use std::time::{Duration, Instant};
 
 pub(super) use self::status::Status;
-use super::table::{self, Field, Json, Record, Row};
+use super::table::{self, Field, Record, Row};
 use super::view::View;
 use crate::model::{DomainDescription, Group};
 use crate::store::{Domain, Sampled, Window};
@@ -38,8 +38,7 @@ struct Pair<'a, T> {
 
 impl<'a> Guest<'a> {
     pub(super) fn new(view: &'a View, domain: &'a Domain) -> Self {
-        // That of the run before may have other devices, and other limits.
-        let xml = domain.description.as_deref().filter(|_| domain.described_run == domain.run);
+        let xml = domain.current_description().map(AsRef::as_ref);
         Self { view, domain, xml, status: Status::of(domain) }
     }
 
@@ -68,35 +67,15 @@ impl<T> Pair<'_, T> {
 
 /// What is said of every VM, and first of all: who it is, and how it is.
 static HEAD: &[Field<Vm>] = &[
-    field("vmId", "UUID", "The domain's UUID, in lower case.", |vm, slot| slot.quoted(vm.domain.id)),
-    field("status", "", status::WHAT, |vm, slot| slot.text(vm.status.name())),
-    field(
+    Field::string("vmId", "UUID", "The domain's UUID, in lower case.", |vm, slot| slot.quoted(vm.domain.id)),
+    Field::string("status", "", status::WHAT, |vm, slot| slot.text(vm.status.name())),
+    Field::string(
         "statusTime",
         "ms",
         "2147483647 and the time since the host's boot at the moment of the answer. It orders answers.",
         |vm, slot| slot.quoted(2_147_483_647 + vm.view.now.since_boot.as_millis()),
     ),
 ];
-
-/// A string.
-const fn field(
-    name: &'static str,
-    unit: &'static str,
-    what: &'static str,
-    write: for<'a, 's> fn(&Guest<'a>, super::text::Slot<'s>) -> Option<()>,
-) -> Field<Vm> {
-    typed(name, Json::String, unit, what, write)
-}
-
-const fn typed(
-    name: &'static str,
-    json: Json,
-    unit: &'static str,
-    what: &'static str,
-    write: for<'a, 's> fn(&Guest<'a>, super::text::Slot<'s>) -> Option<()>,
-) -> Field<Vm> {
-    Field { name, json, unit, what, write }
-}
 
 /// Writes the `VmStats` of a domain: those of a VM that runs, or those of one that does not.
 pub(super) fn write(view: &View, domain: &Domain, out: &mut Vec<u8>) {

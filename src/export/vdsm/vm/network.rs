@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use super::super::table::{Field, Json, Record};
-use super::super::text::Slot;
-use super::{Guest, Vm, typed};
+use super::{Guest, Vm};
 use crate::model::{Group, Interface, NicDescription};
 
 pub(super) static FIELDS: &[Field<Vm>] =
-    &[typed("network", Json::Map, "", "A record for each NIC of the newest sample.", |vm, slot| {
+    &[Field::new("network", Json::Map, "", "A record for each NIC of the newest sample.", |vm, slot| {
         slot.map(NIC, nics(vm)?)
     })];
 
@@ -43,25 +42,33 @@ fn nics<'a>(vm: &Guest<'a>) -> Option<impl Iterator<Item = (&'a str, Nic<'a>)>> 
 }
 
 pub(super) static NIC: &[Field<NicRecord>] = &[
-    string("name", "", "The device on the host.", |nic, slot| slot.text(nic.name)),
-    string("macAddr", "", "`<mac address>`.", |nic, slot| slot.text(&nic.xml?.mac)),
-    string(
+    Field::string("name", "", "The device on the host.", |nic, slot| slot.text(nic.name)),
+    Field::string("macAddr", "", "`<mac address>`.", |nic, slot| slot.text(&nic.xml?.mac)),
+    Field::string(
         "speed",
         "Mbit/s",
         "\"1000\" for the models virtio, e1000 and e1000e, else \"100\": a convention of VDSM's, not measured.",
         |nic, slot| slot.text(if is_fast(&nic.xml?.model) { "1000" } else { "100" }),
     ),
-    string("state", "", "\"unknown\": VDSM says so of each.", |_, slot| slot.text("unknown")),
-    string("rx", "bytes since the start", "`net.N.rx.bytes`: what the guest received.", |nic, slot| {
+    Field::string("state", "", "\"unknown\": VDSM says so of each.", |_, slot| slot.text("unknown")),
+    Field::string("rx", "bytes since the start", "`net.N.rx.bytes`: what the guest received.", |nic, slot| {
         slot.quoted(nic.interface.receive.bytes?)
     }),
-    string("tx", "bytes since the start", "`net.N.tx.bytes`: what the guest sent.", |nic, slot| {
+    Field::string("tx", "bytes since the start", "`net.N.tx.bytes`: what the guest sent.", |nic, slot| {
         slot.quoted(nic.interface.transmit.bytes?)
     }),
-    string("rxErrors", "since the start", "`net.N.rx.errs`.", |nic, slot| slot.quoted(nic.interface.receive.errors?)),
-    string("txErrors", "since the start", "`net.N.tx.errs`.", |nic, slot| slot.quoted(nic.interface.transmit.errors?)),
-    string("rxDropped", "since the start", "`net.N.rx.drop`.", |nic, slot| slot.quoted(nic.interface.receive.drops?)),
-    string("txDropped", "since the start", "`net.N.tx.drop`.", |nic, slot| slot.quoted(nic.interface.transmit.drops?)),
+    Field::string("rxErrors", "since the start", "`net.N.rx.errs`.", |nic, slot| {
+        slot.quoted(nic.interface.receive.errors?)
+    }),
+    Field::string("txErrors", "since the start", "`net.N.tx.errs`.", |nic, slot| {
+        slot.quoted(nic.interface.transmit.errors?)
+    }),
+    Field::string("rxDropped", "since the start", "`net.N.rx.drop`.", |nic, slot| {
+        slot.quoted(nic.interface.receive.drops?)
+    }),
+    Field::string("txDropped", "since the start", "`net.N.tx.drop`.", |nic, slot| {
+        slot.quoted(nic.interface.transmit.drops?)
+    }),
     Field {
         name: "sampleTime",
         json: Json::Number,
@@ -70,15 +77,6 @@ pub(super) static NIC: &[Field<NicRecord>] = &[
         write: |nic, slot| slot.seconds(nic.sampled?),
     },
 ];
-
-const fn string(
-    name: &'static str,
-    unit: &'static str,
-    what: &'static str,
-    write: for<'a, 's> fn(&Nic<'a>, Slot<'s>) -> Option<()>,
-) -> Field<NicRecord> {
-    Field { name, json: Json::String, unit, what, write }
-}
 
 fn is_fast(model: &str) -> bool {
     ["virtio", "e1000", "e1000e"].contains(&model)
